@@ -1,0 +1,79 @@
+package sqllog
+
+import (
+	"fmt"
+	"time"
+)
+
+// Append writes rows as one group: when it returns nil they are durable, and
+// after an error none of them is visible. rows[0].ID must follow the head
+// (ErrGap), and the rows must keep the invariants in doc.go (ErrInvalidRow). An
+// ErrIO leaves open whether the group is on disk: Recover tells, and no write is
+// taken before it. Append blocks for one fsync; it is not cancelled once it has
+// begun. The rows may be reused after it returns.
+func (l *Log) Append(rows []Row) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return ErrClosed
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	if err := follows(l.Head(), rows); err != nil {
+		return err
+	}
+	start := time.Now()
+	err := l.writeLocked(func(w *writer) error { return w.insert(rows) })
+	l.metrics.commit(len(rows), time.Since(start), err)
+	if err != nil {
+		return fmt.Errorf("append rows %d to %d: %w", rows[0].ID, rows[len(rows)-1].ID, err)
+	}
+	last := &rows[len(rows)-1]
+	l.head.Store(&Head{ID: last.ID, Epoch: last.Epoch, Revision: last.Revision})
+	l.ckpt.wrote(rowsSize(rows))
+	return nil
+}
+
+// follows checks the invariants that tie rows to the head and to each other.
+func follows(start Head, rows []Row) error {
+	head := start
+	change := Row{Revision: start.Revision} // the newest change before r
+	for i := range rows {
+		r := &rows[i]
+		if err := r.validate(); err != nil {
+			return fmt.Errorf("%w: %w", ErrInvalidRow, err)
+		}
+		switch {
+		case r.ID != head.ID+1:
+			return fmt.Errorf("%w: row %d follows %d", ErrGap, r.ID, head.ID)
+		case r.Epoch < head.Epoch || r.Revision < head.Revision:
+			return fmt.Errorf("%w: row %d has epoch %d and revision %d after epoch %d and revision %d",
+				ErrInvalidRow, r.ID, r.Epoch, r.Revision, head.Epoch, head.Revision)
+		}
+		head = Head{ID: r.ID, Epoch: r.Epoch, Revision: r.Revision}
+		if !r.Kind.Changes() {
+			continue
+		}
+		if r.Revision == start.Revision {
+			return fmt.Errorf("%w: row %d adds to revision %d, which is complete", ErrInvalidRow, r.ID, r.Revision)
+		}
+		if r.Revision == change.Revision && r.Sub <= change.Sub {
+			return fmt.Errorf("%w: row %d is change %d of revision %d, after change %d",
+				ErrInvalidRow, r.ID, r.Sub, r.Revision, change.Sub)
+		}
+		change = Row{Revision: r.Revision, Sub: r.Sub}
+	}
+	return nil
+}
+
+// rowOverhead is about what a row takes on disk beside key and value, in bytes.
+const rowOverhead = 48
+
+func rowsSize(rows []Row) int64 {
+	var n int64
+	for i := range rows {
+		n += int64(len(rows[i].Key)+len(rows[i].Value)) + rowOverhead
+	}
+	return n
+}

@@ -1,0 +1,56 @@
+// Package sqllog is kinsy's log: a contiguous sequence of rows in a SQL
+// database, the only durable state of a Node.
+//
+// # Tables
+//
+//	log(id PRIMARY KEY, epoch, revision, sub, kind, key, value,
+//	    create_revision, prev_revision, version, lease, written_at)
+//	meta(name PRIMARY KEY, value)
+//
+// A row is never changed once it is written. What the columns hold depends on
+// the kind:
+//
+//	put      revision, sub (position among the changes of its revision), key,
+//	         value, create_revision, prev_revision (the modification revision
+//	         of the value it replaces, 0 for none), version, lease
+//	delete   revision, sub, key, prev_revision
+//	lease    lease; version is the granted TTL in seconds, 0 when the lease is
+//	         gone
+//	compact  create_revision is the revision compacted to; value names the keys
+//	         deleted at exactly that revision (see Compaction)
+//
+// meta holds the schema version, the cluster and node ids, the newest
+// compaction and the head (see below).
+//
+// # Order of calls
+//
+// Append is durable when it returns: journal_mode=WAL with synchronous=FULL,
+// set on every connection through the data source name, since a PRAGMA run on a
+// pool reaches one connection only. One connection writes; a small pool reads
+// and never blocks it. Rows are appended in groups, one transaction and one
+// fsync each.
+//
+// # Head
+//
+// The head is the (id, epoch, revision) of the newest row ever appended. It is
+// the last row of the table, or, where compaction has removed that row, the
+// entry `removed_head` of meta, written in the transaction that removed it
+// (`head` after a truncation). So no id and no revision is used twice, even when
+// the table is empty.
+//
+// # Compaction
+//
+// Remove deletes committed rows that no reader needs any more, the compact row
+// itself among them: what that row said is recorded as meta entry `compaction`
+// in the same transaction. So the compaction in force is the newest compact row,
+// or the meta entry where there is none. Remove is called with ids in ascending
+// order: then a delete row outlives the put rows before it, and a crash between
+// two calls never resurrects a key.
+//
+// # Invariants
+//
+//  1. ids are contiguous from 1: Append refuses anything but head+1.
+//  2. epoch and revision never decrease along the ids.
+//  3. rows of one revision are appended by one call: all or none.
+//  4. what Append has acknowledged survives a crash of process and machine.
+package sqllog

@@ -1,0 +1,221 @@
+package sqllog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+// Config says where a log is and how it reports.
+type Config struct {
+	// Path is the SQLite file. Its folder must exist.
+	Path string
+	// SlowThreshold: a statement or commit that takes longer is logged. 0 logs
+	// none.
+	SlowThreshold time.Duration
+	// Logger receives the log's messages; nil means logrus' standard logger.
+	Logger logrus.FieldLogger
+
+	vfs string // SQLite's file layer; tests put one in that fails
+}
+
+// Log is a log on SQLite. Its methods may be called concurrently; writes are
+// serialised. After Close all of them fail with ErrClosed.
+type Log struct {
+	cfg Config
+	d   *dialect
+
+	// mu is held through every write. No other lock is taken under it.
+	mu       sync.Mutex
+	w        *writer // nil after a Recover that could not open one
+	closed   bool
+	mustHeal bool // a write failed with ErrIO: Recover has to tell what is on disk
+	removed  Head // the newest row that compaction has taken away
+
+	head       atomic.Pointer[Head]
+	compaction Compaction // as meta had it when the log was opened
+
+	readers *readers
+	ckpt    *checkpointer
+	metrics *metrics
+
+	closing  sync.Once
+	closeErr error
+}
+
+// Open opens the log, creates it where the file is absent or empty, and brings
+// its schema up to date. A file of something else or of a newer version is
+// refused untouched (ErrForeign, ErrNewer); a damaged one is ErrCorrupt, and
+// Salvage says what is left of it. Open may block for as long as SQLite needs to
+// recover its write-ahead log.
+func Open(ctx context.Context, cfg Config) (*Log, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = logrus.StandardLogger()
+	}
+	path, err := filepath.Abs(cfg.Path)
+	if err != nil {
+		return nil, fmt.Errorf("find log file: %w", err)
+	}
+	cfg.Path = path
+	d, err := newSQLiteDialect()
+	if err != nil {
+		return nil, err
+	}
+	steps, err := migrations(d.name)
+	if err != nil {
+		return nil, err
+	}
+	version, err := probeSQLite(cfg, len(steps))
+	if err != nil {
+		return nil, fmt.Errorf("open log %s: %w", path, err)
+	}
+	l := &Log{cfg: cfg, d: d, metrics: newMetrics()}
+	if err := l.open(steps[version:]); err != nil {
+		return nil, errors.Join(fmt.Errorf("open log %s: %w", path, err), l.Close())
+	}
+	return l, nil
+}
+
+func (l *Log) open(steps []migration) error {
+	w, err := openWriter(l.cfg, l.d)
+	if err != nil {
+		return err
+	}
+	l.w = w
+	if err := w.migrate(l.d, steps); err != nil {
+		return err
+	}
+	if err := syncDir(l.cfg.Path); err != nil {
+		return err
+	}
+	if err := w.prepareTables(l.d); err != nil {
+		return err
+	}
+	s, err := w.loadState()
+	if err != nil {
+		return err
+	}
+	l.head.Store(&s.head)
+	l.removed, l.compaction = s.removed, s.compaction
+	if l.readers, err = openReaders(l.cfg, l.d); err != nil {
+		return err
+	}
+	l.ckpt, err = startCheckpointer(l)
+	return err
+}
+
+// Head names the newest row ever appended; in an empty log its ID and Epoch are
+// 0 and its Revision is 1.
+func (l *Log) Head() Head { return *l.head.Load() }
+
+// Compaction is what Remove last recorded before the log was opened. A compact
+// row that a scan finds is newer.
+func (l *Log) Compaction() Compaction { return l.compaction }
+
+// Path is the absolute path of the database file.
+func (l *Log) Path() string { return l.cfg.Path }
+
+// Close refuses new calls, waits for those under way, moves the write-ahead log
+// into the database file and closes it. Everything acknowledged is durable
+// before. Closing again waits for the first call and returns what it returned.
+func (l *Log) Close() error {
+	l.closing.Do(func() { l.closeErr = l.close() })
+	return l.closeErr
+}
+
+func (l *Log) close() error {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	var errs []error
+	if l.ckpt != nil {
+		errs = append(errs, l.ckpt.close())
+	}
+	if l.readers != nil {
+		errs = append(errs, l.readers.close())
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.w != nil {
+		errs = append(errs, l.w.close())
+		l.w = nil
+	}
+	return errors.Join(errs...)
+}
+
+// write runs fn in a transaction of the writer, one at a time. After ErrIO every
+// write is refused until Recover has told what is on disk.
+func (l *Log) writeLocked(fn func(w *writer) error) error {
+	if l.w == nil || l.mustHeal {
+		return fmt.Errorf("%w: an earlier write failed; the log must be recovered", ErrIO)
+	}
+	start := time.Now()
+	err := l.w.tx(func() error { return fn(l.w) })
+	l.mustHeal = errors.Is(err, ErrIO)
+	l.slow(start, "slow log write")
+	return err
+}
+
+func (l *Log) slow(start time.Time, msg string) {
+	took := time.Since(start)
+	if l.cfg.SlowThreshold > 0 && took > l.cfg.SlowThreshold {
+		l.cfg.Logger.WithField("took", took).Warn(msg)
+	}
+}
+
+// Recover opens the writer anew after a failed write and tells what the
+// database holds now. It proves that the disk takes writes again by a durable
+// one of its own, which also settles a write whose outcome was unknown. Only the
+// caller knows whether rows above what it has acknowledged are to be kept or
+// truncated. After an error writes stay refused, and Recover may be called again.
+func (l *Log) Recover(ctx context.Context) (Head, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return Head{}, ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return Head{}, err
+	}
+	l.mustHeal = true
+	s, err := l.recoverLocked()
+	if err != nil {
+		return Head{}, fmt.Errorf("recover log: %w", err)
+	}
+	l.mustHeal = false
+	l.head.Store(&s.head)
+	l.removed = s.removed
+	l.ckpt.start()
+	return s.head, nil
+}
+
+func (l *Log) recoverLocked() (state, error) {
+	if l.w != nil {
+		if err := l.w.close(); err != nil {
+			l.cfg.Logger.WithError(err).Debug("closing the failed writer")
+		}
+		l.w = nil
+	}
+	w, err := openWriter(l.cfg, l.d)
+	if err != nil {
+		return state{}, err
+	}
+	if err := w.prepareTables(l.d); err != nil {
+		return state{}, errors.Join(err, w.close())
+	}
+	l.w = w
+	now := []byte(time.Now().UTC().Format(time.RFC3339Nano))
+	if err := w.tx(func() error { return w.putMeta(metaRecovered, now) }); err != nil {
+		return state{}, err
+	}
+	return w.loadState()
+}

@@ -1,0 +1,89 @@
+package sqllog
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strconv"
+
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// probeSQLite looks at an existing file without changing it: is it a log, and
+// of a version this program knows? It returns version 0 for a file that is
+// absent or empty.
+func probeSQLite(cfg Config, newest int) (version int, err error) {
+	if size := fileSize(cfg.Path); size <= 0 {
+		if wal := fileSize(cfg.Path + "-wal"); wal > 0 {
+			return 0, fmt.Errorf("%w: the file is absent or empty, but its write-ahead log has %d bytes", ErrCorrupt, wal)
+		}
+		return 0, nil
+	}
+	c, err := openConn(sqliteLookDSN(cfg), classifySQLite)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	tables, err := tableNames(c)
+	switch {
+	case err != nil:
+		return 0, err
+	case len(tables) == 0:
+		return 0, nil
+	case tables["kine"]:
+		return 0, fmt.Errorf("%w: it is a kine database; it was not touched", ErrForeign)
+	case !tables["log"] || !tables["meta"]:
+		return 0, fmt.Errorf("%w: it has other tables; it was not touched", ErrForeign)
+	}
+	if version, err = readVersion(c); err != nil {
+		return 0, err
+	}
+	if version > newest {
+		return 0, fmt.Errorf("%w: its version is %d, this program knows up to %d", ErrNewer, version, newest)
+	}
+	return version, nil
+}
+
+func tableNames(c *conn) (_ map[string]bool, err error) {
+	s, err := c.prepare("SELECT name FROM sqlite_master WHERE type = 'table'", 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	names := map[string]bool{}
+	err = s.each(context.Background(), func(row []driver.Value) (bool, error) {
+		name, ok := row[0].(string)
+		if !ok {
+			return false, fmt.Errorf("%w: a table's name is a %T", ErrCorrupt, row[0])
+		}
+		names[name] = true
+		return true, nil
+	})
+	return names, err
+}
+
+// readVersion gives the schema version that the meta table records.
+func readVersion(c *conn) (_ int, err error) {
+	s, err := c.prepare("SELECT value FROM meta WHERE name = ?", 1)
+	if sqliteCode(err) == sqlite3.SQLITE_ERROR {
+		return 0, fmt.Errorf("%w: its table meta has other columns; it was not touched", ErrForeign)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	row, err := s.bind(metaSchemaVersion).first()
+	if err != nil {
+		return 0, fmt.Errorf("read schema version: %w", err)
+	}
+	if row == nil {
+		return 0, fmt.Errorf("%w: no schema version is recorded", ErrCorrupt)
+	}
+	text, _ := row[0].([]byte)
+	version, err := strconv.Atoi(string(text))
+	if err != nil || version < 1 {
+		return 0, fmt.Errorf("%w: schema version is %q", ErrCorrupt, text)
+	}
+	return version, nil
+}

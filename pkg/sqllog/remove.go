@@ -1,0 +1,116 @@
+package sqllog
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// Truncate removes every row above to.ID and makes `to` the head, durably. It is
+// for rows that were never committed. A head above the present one, or below
+// rows that Remove has taken away, is ErrGap; one whose epoch and revision
+// contradict the rows that stay is ErrInvalidRow. ctx is looked at before
+// Truncate begins.
+func (l *Log) Truncate(ctx context.Context, to Head) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	head := l.Head()
+	switch {
+	case to.ID < 0 || to.ID > head.ID:
+		return fmt.Errorf("%w: truncate to %d with the head at %d", ErrGap, to.ID, head.ID)
+	case to.ID < l.removed.ID:
+		return fmt.Errorf("%w: truncate to %d below row %d, which is compacted", ErrGap, to.ID, l.removed.ID)
+	case to == head:
+		return nil
+	}
+	err := l.writeLocked(func(w *writer) error {
+		if err := w.mayEndAt(to, head, l.removed); err != nil {
+			return err
+		}
+		if err := w.truncate.bind(int64(to.ID)).exec(); err != nil {
+			return err
+		}
+		return w.putMeta(metaHead, encodeHead(to))
+	})
+	if err != nil {
+		return fmt.Errorf("truncate above row %d: %w", to.ID, err)
+	}
+	l.head.Store(&to)
+	l.ckpt.wrote(int64(head.ID-to.ID) * rowOverhead)
+	return nil
+}
+
+// mayEndAt checks that the epoch and revision of a new head are those of the
+// row, or, where compaction has removed it, lie between those of its
+// neighbours.
+func (w *writer) mayEndAt(to, head, removed Head) error {
+	low, err := w.lastUpTo(to.ID)
+	if err != nil {
+		return err
+	}
+	if removed.ID > low.ID {
+		low = removed
+	}
+	high := head
+	if to.ID == low.ID {
+		high = low
+	}
+	if to.Epoch < low.Epoch || to.Revision < low.Revision || to.Epoch > high.Epoch || to.Revision > high.Revision {
+		return fmt.Errorf("%w: head %d has epoch %d and revision %d, the log there %d and %d",
+			ErrInvalidRow, to.ID, to.Epoch, to.Revision, low.Epoch, low.Revision)
+	}
+	return nil
+}
+
+// Remove deletes committed rows by id. ids must ascend (ErrInvalidRow), also
+// over all calls of one compaction (see doc.go); absent ones are passed over.
+// If compact rows are among them, c is what the newest of them says; where c has
+// a revision it is recorded with the removal. One call is one transaction: the
+// caller keeps it small, since writes wait for it.
+func (l *Log) Remove(ids []ID, c Compaction) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return ErrClosed
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	if !slices.IsSorted(ids) {
+		return fmt.Errorf("%w: ids to remove do not ascend", ErrInvalidRow)
+	}
+	removed := l.removed
+	err := l.writeLocked(func(w *writer) (err error) {
+		if removed, err = w.recordRemoved(ids[len(ids)-1], removed); err != nil {
+			return err
+		}
+		if err = w.deleteRows(ids); err != nil || c.Revision == 0 {
+			return err
+		}
+		return w.putMeta(metaCompaction, encodeCompaction(c.Revision, EncodeDeleted(c.Deleted)))
+	})
+	if err != nil {
+		return fmt.Errorf("remove %d rows: %w", len(ids), err)
+	}
+	l.removed = removed
+	l.metrics.removed.Add(int64(len(ids)))
+	l.ckpt.wrote(int64(len(ids)) * rowOverhead)
+	return nil
+}
+
+// recordRemoved notes the newest row, up to last, that compaction has removed or
+// passed over as committed: the log cannot be truncated below it, and it is the
+// head once no row is left.
+func (w *writer) recordRemoved(last ID, removed Head) (Head, error) {
+	row, err := w.lastUpTo(last)
+	if err != nil || row.ID <= removed.ID {
+		return removed, err
+	}
+	return row, w.putMeta(metaRemovedHead, encodeHead(row))
+}
