@@ -1,0 +1,37 @@
+// Package replicate is the write path of the Primary: it brings Txns, leases and
+// compactions into one order, makes them durable in groups, and publishes them.
+// On a single node the commit rule is the local fsync; there is no other node to
+// send rows to.
+//
+// # A write
+//
+//  1. evaluate: under Primary.mu the change is evaluated against the index plus
+//     all that is pending, and its rows join the forming group. The mutex is the
+//     one order of writes; there is no goroutine to hand over to, so that a
+//     single client pays for no switch.
+//  2. lead: whoever puts the first row into a group leads it. The leader waits
+//     for the append before (appendMu), closes the group, and appends it. Others
+//     wait for the group. While one group is in its fsync the next one forms.
+//  3. publish: the rows are durable; the committed revision moves, watchers are
+//     told, then the waiting clients are answered.
+//
+// A Txn that wrote nothing, and an evaluation that failed, saw pending changes
+// too: it is answered once the newest pending group is published.
+//
+// # A failed append
+//
+//	state     event                                   next
+//	serving   append fails                            failed: the group and the forming one are rolled back, their clients get ErrNoSpace or ErrUnavailable
+//	failed    write arrives                           refused with the same error; reads go on
+//	failed    log recovered, head as committed        serving
+//	failed    log recovered, head above committed     the rows nobody was told of are truncated; serving
+//	failed    log recovered, head below committed     fatal: acknowledged rows are gone
+//	any       evaluation panics                       fatal: the index cannot be trusted
+//
+// # Background work
+//
+// The reaper revokes leases that are due. The compactor compacts history that
+// is older than the retention and, in the netsy profile, up to the revision that
+// compact_rev_key names. The scrubber removes compacted rows in short steps and
+// gives the space back.
+package replicate

@@ -1,0 +1,371 @@
+package replicate
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/kinsy/kinsy/pkg/mvcc"
+	"github.com/kinsy/kinsy/pkg/sqllog"
+)
+
+// Log is what the Primary needs to commit. Append is durable when it returns.
+type Log interface {
+	Append(rows []sqllog.Row) error
+	// Recover opens the log anew after an error and tells its head.
+	Recover(ctx context.Context) (sqllog.Head, error)
+	// Truncate removes rows above a head.
+	Truncate(ctx context.Context, to sqllog.Head) error
+}
+
+// Space is what the Primary needs to free what is compacted.
+type Space interface {
+	// Remove deletes rows by ascending id, and records what compacted them.
+	Remove(ids []sqllog.ID, c sqllog.Compaction) error
+	// Shrink gives pages back to the file system and tells how many are unused.
+	Shrink(maxPages int) (left int64, err error)
+	FreePages(ctx context.Context) (free, total int64, err error)
+	Size(ctx context.Context) (sqllog.Size, error)
+}
+
+var (
+	_ Log   = (*sqllog.Log)(nil)
+	_ Space = (*sqllog.Log)(nil)
+)
+
+// maxGroupBytes of keys and values close a group to further writes: they wait
+// for the next one.
+const maxGroupBytes = 16 << 20
+
+// Config of a Primary. Zero values mean the defaults.
+type Config struct {
+	Compaction CompactionConfig
+	// OnFatal is called once when the node must not go on; nil means to panic.
+	OnFatal func(error)
+	// Logger receives the messages; nil means logrus' standard logger.
+	Logger logrus.FieldLogger
+}
+
+// Primary orders writes and commits them. Its methods may be called
+// concurrently.
+type Primary struct {
+	log   Log
+	space Space
+	store *mvcc.Store
+	cfg   Config
+
+	// mu is held while a write is evaluated. Under it comes Store.mu, nothing
+	// else.
+	mu       sync.Mutex
+	room     sync.Cond // the forming group was closed
+	forming  *group
+	inflight *group // being appended; nil if none
+	failed   error  // what writes are refused with; nil while serving
+	closed   bool
+
+	// appendMu is held from closing a group to publishing it, so that groups are
+	// appended in order. It is taken before mu.
+	appendMu sync.Mutex
+	spare    *mvcc.Batch // under appendMu
+
+	leaseGranted chan struct{} // size one: the reaper looks again
+	scrubber     scrubber
+	failures     atomic.Int64
+	lastSize     atomic.Pointer[sqllog.Size]
+	fatalOnce    sync.Once
+	stop         chan struct{}
+	done         sync.WaitGroup
+}
+
+// group is the rows that one commit makes durable.
+type group struct {
+	batch *mvcc.Batch
+	done  chan struct{} // closed when published or failed
+	err   error         // set before done is closed, under Primary.mu
+}
+
+func newGroup(b *mvcc.Batch) *group {
+	if b == nil {
+		b = &mvcc.Batch{}
+	}
+	return &group{batch: b, done: make(chan struct{})}
+}
+
+// New starts the write path and its background work. The log must be at the head
+// that the store has loaded.
+func New(log interface {
+	Log
+	Space
+}, store *mvcc.Store, cfg Config) *Primary {
+	if cfg.Logger == nil {
+		cfg.Logger = logrus.StandardLogger()
+	}
+	if cfg.OnFatal == nil {
+		cfg.OnFatal = func(err error) { panic(err) }
+	}
+	cfg.Compaction.setDefaults()
+	p := &Primary{
+		log: log, space: log, store: store, cfg: cfg,
+		forming: newGroup(nil), leaseGranted: make(chan struct{}, 1), stop: make(chan struct{}),
+	}
+	p.room.L = &p.mu
+	p.scrubber.init(p)
+	p.done.Go(p.reap)
+	p.done.Go(p.scrubber.run)
+	p.done.Go(p.compactByAge)
+	if cfg.Compaction.FollowKey {
+		p.done.Go(p.followCompactKey)
+	}
+	return p
+}
+
+// Close refuses further writes, finishes those under way, and ends the
+// background work. Store and log stay open.
+func (p *Primary) Close() {
+	p.mu.Lock()
+	already := p.closed
+	p.closed = true
+	p.room.Broadcast()
+	p.mu.Unlock()
+	if already {
+		return
+	}
+	close(p.stop)
+	p.done.Wait()
+	p.mu.Lock()
+	last := p.newestPendingLocked()
+	p.mu.Unlock()
+	if last != nil {
+		<-last.done
+	}
+}
+
+// Txn evaluates, commits and answers a Txn. Errors are those of mvcc for the
+// request, and ErrNoSpace, ErrUnavailable or ErrStopped for the commit. A ctx
+// that ends leaves the outcome open.
+func (p *Primary) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
+	if mvcc.ReadOnly(r) {
+		return p.store.ReadTxn(ctx, r)
+	}
+	var answer *mvcc.Answer
+	err := p.submit(ctx, func(b *mvcc.Batch) (err error) {
+		answer, err = p.store.EvaluateTxn(ctx, b, r)
+		return err
+	})
+	if err != nil {
+		if answer != nil {
+			answer.Release()
+		}
+		return nil, err
+	}
+	return answer.Complete(ctx)
+}
+
+// Range, RangeStream and HashKV read at the committed revision: on a single node
+// every read of it is linearizable, since it moves before clients are answered.
+
+// Range answers a Range request.
+func (p *Primary) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	return p.store.Range(ctx, r)
+}
+
+// RangeStream answers a Range request in parts, each handed to send.
+func (p *Primary) RangeStream(ctx context.Context, r *pb.RangeRequest, send func(*pb.RangeStreamResponse) error) error {
+	return p.store.RangeStream(ctx, r, func(part *pb.RangeResponse) error {
+		return send(&pb.RangeStreamResponse{RangeResponse: part})
+	})
+}
+
+// HashKV hashes the history up to a revision, as etcd does.
+func (p *Primary) HashKV(ctx context.Context, rev int64) (*pb.HashKVResponse, error) {
+	return p.store.HashKV(ctx, rev)
+}
+
+// submit evaluates a change and returns when what it saw and what it made is
+// committed.
+func (p *Primary) submit(ctx context.Context, eval func(*mvcc.Batch) error) error {
+	g, lead, evalErr, err := p.evaluate(eval)
+	if err != nil {
+		return err
+	}
+	if lead {
+		p.commit(g)
+	}
+	if g != nil {
+		select {
+		case <-g.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if g.err != nil {
+			return g.err
+		}
+	}
+	return evalErr
+}
+
+// evaluate runs eval in the order of writes. It returns the group to wait for,
+// nil if nothing is pending, and whether the caller leads it.
+func (p *Primary) evaluate(eval func(*mvcc.Batch) error) (wait *group, lead bool, evalErr, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !p.closed && p.failed == nil && p.forming.batch.Bytes > maxGroupBytes {
+		p.room.Wait()
+	}
+	switch {
+	case p.closed:
+		return nil, false, nil, ErrStopped
+	case p.failed != nil:
+		return nil, false, nil, p.failed
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			p.failed = fmt.Errorf("%w: evaluation panicked: %v", ErrUnavailable, r)
+			p.fatal(p.failed)
+			panic(r)
+		}
+	}()
+	g := p.forming
+	before := len(g.batch.Rows)
+	evalErr = eval(g.batch)
+	if len(g.batch.Rows) > before {
+		return g, before == 0, evalErr, nil
+	}
+	return p.newestPendingLocked(), false, evalErr, nil
+}
+
+// newestPendingLocked is the newest group with rows that is not published.
+func (p *Primary) newestPendingLocked() *group {
+	if !p.forming.batch.Empty() {
+		return p.forming
+	}
+	return p.inflight
+}
+
+// commit appends a group and publishes it; its leader calls it.
+func (p *Primary) commit(g *group) {
+	p.appendMu.Lock()
+	defer p.appendMu.Unlock()
+	if !p.closeGroup(g) {
+		return
+	}
+	err := p.log.Append(g.batch.Rows)
+	if err == nil {
+		p.store.Publish(g.batch)
+	}
+	p.mu.Lock()
+	p.inflight = nil
+	if err != nil {
+		p.failLocked(g, err)
+	}
+	p.mu.Unlock()
+	close(g.done)
+	if err == nil {
+		g.batch.Reset()
+		p.spare = g.batch
+	}
+}
+
+// closeGroup makes g the group in flight and lets the next one form. It reports
+// false if g has failed together with the group before it.
+func (p *Primary) closeGroup(g *group) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if g.err != nil {
+		return false
+	}
+	p.inflight = g
+	p.forming = newGroup(p.spare)
+	p.spare = nil
+	p.room.Broadcast()
+	return true
+}
+
+// failLocked rolls back everything pending and starts the recovery. g.done is
+// closed by the caller.
+func (p *Primary) failLocked(g *group, cause error) {
+	err := commitError(cause)
+	p.failures.Add(1)
+	p.cfg.Logger.WithError(cause).WithField("rows", len(g.batch.Rows)).Error("commit failed; writes are refused until the log is recovered")
+	p.store.Rollback(g.batch, p.forming.batch)
+	g.err, p.failed = err, err
+	if next := p.forming; !next.batch.Empty() || next.err != nil {
+		next.err = err
+		close(next.done)
+	}
+	p.forming = newGroup(nil)
+	p.room.Broadcast()
+	if !p.closed {
+		p.done.Go(p.recover)
+	}
+}
+
+func (p *Primary) fatal(err error) {
+	p.fatalOnce.Do(func() { p.cfg.OnFatal(err) })
+}
+
+// Err is what writes are refused with, nil while they are served.
+func (p *Primary) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failed
+}
+
+// Retry times of a recovery.
+const (
+	recoverFirst = 50 * time.Millisecond
+	recoverMost  = 2 * time.Second
+)
+
+// recover tries until the log takes writes again and holds just what is
+// committed.
+func (p *Primary) recover() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	started := time.Now()
+	for wait := recoverFirst; ; wait = min(2*wait, recoverMost) {
+		timer := time.NewTimer(wait)
+		select {
+		case <-p.stop:
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		if err := p.tryRecover(ctx); err != nil {
+			p.cfg.Logger.WithError(err).Debug("log is not recovered yet")
+			continue
+		}
+		p.cfg.Logger.WithField("after", time.Since(started)).Info("log recovered; writes are served again")
+		return
+	}
+}
+
+func (p *Primary) tryRecover(ctx context.Context) error {
+	p.appendMu.Lock()
+	defer p.appendMu.Unlock()
+	head, err := p.log.Recover(ctx)
+	if err != nil {
+		return err
+	}
+	committed := p.store.Head()
+	if head.ID < committed.ID {
+		err := fmt.Errorf("%w: log holds rows up to %d of %d acknowledged", sqllog.ErrCorrupt, head.ID, committed.ID)
+		p.fatal(err)
+		return err
+	}
+	if head.ID > committed.ID {
+		if err := p.log.Truncate(ctx, committed); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	p.failed = nil
+	p.mu.Unlock()
+	return nil
+}
