@@ -25,7 +25,7 @@ func (s *Store) HashKV(ctx context.Context, rev int64) (*pb.HashKVResponse, erro
 	if err := s.checkRevision(rev, current); err != nil {
 		return nil, err
 	}
-	if rev <= 0 {
+	if rev == 0 {
 		rev = current
 	}
 	visible, err := s.visibleAt(ctx, rev, compacted)

@@ -2,15 +2,12 @@ package mvcc
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"sync"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-
-	"github.com/kinsy/kinsy/pkg/sqllog"
 )
 
 // NoWatch is the watch id of responses that concern no single watch.
@@ -52,6 +49,7 @@ type WatchStream struct {
 	touched bool          // in hub.touched; under hub.mu
 	signal  chan struct{} // size one: look again
 	closed  chan struct{}
+	room    chan struct{} // a token for each response in control
 
 	mu       sync.Mutex
 	done     bool
@@ -65,10 +63,15 @@ type WatchStream struct {
 	ticking  []*watcher // still to be told of progress in this tick
 }
 
+// maxControl bounds the answers to Create and Cancel that wait for Next: a client
+// that asks and does not read is not served without end.
+const maxControl = 16 << 10
+
 // NewWatchStream opens a stream. It must be closed.
 func (s *Store) NewWatchStream() *WatchStream {
 	st := &WatchStream{
 		hub: s.hub, signal: make(chan struct{}, 1), closed: make(chan struct{}),
+		room: make(chan struct{}, maxControl),
 		watchers: map[int64]*watcher{},
 	}
 	s.hub.mu.Lock()
@@ -117,9 +120,13 @@ func (st *WatchStream) markDirtyLocked(w *watcher) {
 // Create starts a watch; its `created` response comes out of Next before its
 // events. On ErrWatchIDInUse, ErrEmptyWatchRange and ErrCompacted (a negative
 // start) the stream answers created and canceled, with the reason, as etcd does.
+// Create and Cancel block while very many answers wait for Next.
 func (st *WatchStream) Create(req WatchRequest) (int64, error) {
 	w := &watcher{stream: st, req: req, next: req.StartRevision}
 	err := w.setSpan(req)
+	if !st.reserve() {
+		return NoWatch, ErrClosed
+	}
 	h := st.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -151,6 +158,16 @@ func (st *WatchStream) Create(req WatchRequest) (int64, error) {
 		st.behind = append(st.behind, w)
 	}
 	return w.id, nil
+}
+
+// reserve takes room for one answer. It reports false if the stream is closed.
+func (st *WatchStream) reserve() bool {
+	select {
+	case st.room <- struct{}{}:
+		return true
+	case <-st.closed:
+		return false
+	}
 }
 
 func cancelReason(err error) string {
@@ -194,12 +211,16 @@ func (st *WatchStream) addLocked(w *watcher, id int64) error {
 // handed out before; nothing of the watch follows it.
 func (st *WatchStream) Cancel(id int64) error {
 	h := st.hub
+	if !st.reserve() {
+		return ErrClosed
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	w := st.watchers[id]
 	if w == nil || st.done {
+		<-st.room
 		return fmt.Errorf("%w: %d", ErrWatchNotFound, id)
 	}
 	h.cancelLocked(w)
@@ -247,228 +268,5 @@ func (st *WatchStream) Close() {
 	if !st.done {
 		st.done = true
 		close(st.closed)
-	}
-}
-
-// Next gives the next response. It blocks until there is one, ctx ends, or the
-// stream is closed (ErrClosed).
-func (st *WatchStream) Next(ctx context.Context) (WatchResponse, error) {
-	for {
-		resp, ok, err := st.poll(ctx)
-		if ok || err != nil {
-			return resp, err
-		}
-		select {
-		case <-st.signal:
-		case <-ctx.Done():
-			return WatchResponse{}, ctx.Err()
-		case <-st.closed:
-			return WatchResponse{}, ErrClosed
-		}
-	}
-}
-
-// poll gives the next response if there is one now: first what the control
-// queue holds, then answers to progress requests, events that were dispatched,
-// history for watches that are behind, and periodic progress.
-func (st *WatchStream) poll(ctx context.Context) (WatchResponse, bool, error) {
-	for _, source := range []func(context.Context) (WatchResponse, bool, error){
-		st.nextControl, st.nextProgress, st.nextDispatched, st.nextHistory, st.nextTick,
-	} {
-		if resp, ok, err := source(ctx); ok || err != nil {
-			return resp, ok, err
-		}
-	}
-	return WatchResponse{}, false, nil
-}
-
-func (st *WatchStream) nextControl(context.Context) (WatchResponse, bool, error) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if len(st.control) == 0 {
-		return WatchResponse{}, false, nil
-	}
-	resp := st.control[0]
-	st.control = st.control[1:]
-	return resp, true, nil
-}
-
-// nextProgress answers a request once no watch is behind and everything up to
-// the revision of the request was handed out.
-func (st *WatchStream) nextProgress(context.Context) (WatchResponse, bool, error) {
-	st.mu.Lock()
-	waiting := len(st.progress) > 0
-	st.mu.Unlock()
-	if !waiting {
-		return WatchResponse{}, false, nil
-	}
-	h := st.hub
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.dispatchLocked()
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if len(st.behind) > 0 {
-		return WatchResponse{}, false, nil
-	}
-	reached := h.dispatched.Load()
-	for _, w := range st.dirty {
-		if len(w.queue) > 0 {
-			reached = min(reached, w.queue[0].mod-1)
-		}
-	}
-	if reached < st.progress[0] {
-		return WatchResponse{}, false, nil
-	}
-	st.progress = st.progress[1:]
-	return WatchResponse{WatchID: NoWatch, Revision: reached}, true, nil
-}
-
-// nextDispatched hands out events of one watcher that has some queued.
-func (st *WatchStream) nextDispatched(ctx context.Context) (WatchResponse, bool, error) {
-	for {
-		w, records := st.takeDispatched()
-		if w == nil {
-			return WatchResponse{}, false, nil
-		}
-		if resp, ok, err := st.respond(ctx, w, records); ok || err != nil {
-			return resp, ok, err
-		}
-	}
-}
-
-// takeDispatched finds a watcher with records that may be handed out. Watchers
-// take turns.
-func (st *WatchStream) takeDispatched() (*watcher, []*record) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	dispatched := st.hub.dispatched.Load()
-	for range len(st.dirty) {
-		w := st.dirty[0]
-		st.dirty = st.dirty[1:]
-		taken := w.takeLocked(dispatched)
-		if len(w.queue) > 0 {
-			st.dirty = append(st.dirty, w)
-		} else {
-			w.dirty = false
-		}
-		if len(taken) > 0 {
-			return w, taken
-		}
-	}
-	return nil, nil
-}
-
-// nextHistory reads a step of history for watchers that are behind, in turn,
-// until one of them has something to hand out.
-func (st *WatchStream) nextHistory(ctx context.Context) (WatchResponse, bool, error) {
-	for {
-		if err := ctx.Err(); err != nil {
-			return WatchResponse{}, false, err
-		}
-		w := st.takeBehind()
-		if w == nil {
-			return WatchResponse{}, false, nil
-		}
-		records, caughtUp, compacted := st.hub.catchUp(w)
-		if compacted {
-			return st.compacted(w), true, nil
-		}
-		if !caughtUp {
-			st.mu.Lock()
-			st.behind = append(st.behind, w)
-			st.mu.Unlock()
-		}
-		if resp, ok, err := st.respond(ctx, w, records); ok || err != nil {
-			return resp, ok, err
-		}
-	}
-}
-
-// takeBehind takes the next watcher that is behind, passing over those with a
-// queue: what they have queued comes before their history.
-func (st *WatchStream) takeBehind() *watcher {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	for range len(st.behind) {
-		w := st.behind[0]
-		st.behind = st.behind[1:]
-		if len(w.queue) == 0 {
-			return w
-		}
-		st.behind = append(st.behind, w)
-	}
-	return nil
-}
-
-func (st *WatchStream) compacted(w *watcher) WatchResponse {
-	compacted := st.hub.s.compacted.Load()
-	return WatchResponse{
-		WatchID: w.id, Revision: st.hub.dispatched.Load(), Canceled: true, CompactRevision: compacted,
-	}
-}
-
-// respond builds the response for records. There is none if they are empty, or
-// if the watch was canceled meanwhile.
-func (st *WatchStream) respond(ctx context.Context, w *watcher, records []*record) (WatchResponse, bool, error) {
-	if len(records) == 0 {
-		return WatchResponse{}, false, nil
-	}
-	events, err := st.hub.s.events(ctx, w, records)
-	if errors.Is(err, sqllog.ErrMissing) {
-		st.hub.mu.Lock()
-		live := w.state != canceled
-		st.hub.cancelLocked(w)
-		st.hub.mu.Unlock()
-		return st.compacted(w), live, nil
-	}
-	if err != nil {
-		return WatchResponse{}, false, err
-	}
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if st.watchers[w.id] != w {
-		return WatchResponse{}, false, nil
-	}
-	w.active = true
-	return WatchResponse{WatchID: w.id, Revision: records[len(records)-1].mod, Events: events}, true, nil
-}
-
-// nextTick hands out periodic progress: to each watch that asked for it, is in
-// step, has nothing queued, and had no event since the last tick.
-func (st *WatchStream) nextTick(context.Context) (WatchResponse, bool, error) {
-	st.mu.Lock()
-	due := st.tick || len(st.ticking) > 0
-	st.mu.Unlock()
-	if !due {
-		return WatchResponse{}, false, nil
-	}
-	h := st.hub
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.dispatchLocked()
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if st.tick {
-		st.startTickLocked()
-	}
-	for len(st.ticking) > 0 {
-		w := st.ticking[0]
-		st.ticking = st.ticking[1:]
-		if w.state == inStep && len(w.queue) == 0 && st.watchers[w.id] == w {
-			return WatchResponse{WatchID: w.id, Revision: h.dispatched.Load()}, true, nil
-		}
-	}
-	return WatchResponse{}, false, nil
-}
-
-func (st *WatchStream) startTickLocked() {
-	st.tick = false
-	st.ticking = st.ticking[:0]
-	for _, w := range st.watchers {
-		if w.req.ProgressNotify && !w.active {
-			st.ticking = append(st.ticking, w)
-		}
-		w.active = false
 	}
 }
