@@ -1,0 +1,67 @@
+# Thin: each target is the command that a person would type. CI (.ci/run) runs the same targets.
+
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS     := -s -w -X github.com/kinsy/kinsy/pkg/cli.version=$(VERSION)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME    ?= 30s
+
+# Modules of their own below test/, so that kinsy itself does not depend on what its tests compare it with.
+NESTED := $(patsubst %/go.mod,%,$(wildcard test/*/go.mod))
+
+.PHONY: all build test verify format vet staticcheck tidy test-kubernetes test-differential test-kineclient test-faults fuzz bench clean
+
+all: verify build test
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o kinsy .
+
+# The race detector needs cgo, and so a C compiler; kinsy itself does not.
+test:
+	CGO_ENABLED=1 go test -race -timeout 15m ./...
+
+verify: format vet staticcheck tidy
+
+format:
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "not formatted by gofmt:"; echo "$$files"; exit 1; fi
+
+vet:
+	go vet ./...
+	@for dir in $(NESTED); do echo "go vet in $$dir"; (cd $$dir && go vet ./...) || exit 1; done
+
+staticcheck:
+	go run $(STATICCHECK) ./...
+	@for dir in $(NESTED); do echo "staticcheck in $$dir"; (cd $$dir && go run $(STATICCHECK) ./...) || exit 1; done
+
+tidy:
+	go mod tidy -diff
+
+# A real kube-apiserver and Kubernetes' own storage tests on kinsy.
+test-kubernetes:
+	cd test/kubernetes && go test -count=1 -timeout 30m ./...
+
+# Random operations against kinsy and an embedded etcd, every answer compared.
+test-differential:
+	cd test/differential && go test -count=1 -timeout 20m ./...
+
+# kine's own client package, through which K3s keeps its bootstrap data.
+test-kineclient:
+	cd test/kineclient && go test -count=1 -timeout 10m ./...
+
+# Real processes killed, frozen, and run out of disk.
+test-faults:
+	cd test/faults && go test -count=1 -timeout 20m ./...
+
+# Every fuzz target for FUZZTIME.
+fuzz:
+	@for pkg in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$target in $$pkg"; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./pkg/...
+
+clean:
+	rm -f kinsy

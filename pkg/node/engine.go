@@ -1,0 +1,229 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"net"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/kinsy/kinsy/pkg/mvcc"
+	"github.com/kinsy/kinsy/pkg/replicate"
+	"github.com/kinsy/kinsy/pkg/server"
+	"github.com/kinsy/kinsy/pkg/sqllog"
+)
+
+// engine is the log, the index, the commit pipeline and the gRPC server as one part.
+type engine interface {
+	// Serve answers clients of l until Drain, and then returns nil. Several listeners may be served at once.
+	Serve(l net.Listener) error
+	// Drain ends watches, lets requests under way finish, and cuts them off when ctx ends. It returns when none is left.
+	Drain(ctx context.Context)
+	// Status tells the health of the last commit. It may be called concurrently with everything, also after Close.
+	Status() engineStatus
+	// Collectors returns the metrics of every part.
+	Collectors() []prometheus.Collector
+	// Close stops the pipeline after its last group and closes the log. It is called after Drain.
+	Close() error
+}
+
+// engineEnv is what an engine is given by the node.
+type engineEnv struct {
+	cfg Config
+	tls *tls.Config // nil: no TLS
+	log *logrus.Logger
+	// listen opens the client listeners, which is to be done once the index is loaded, and returns the URLs to advertise.
+	listen func(ctx context.Context) ([]string, error)
+	// fail reports that the engine has stopped by itself; it may be called from any goroutine and does not block.
+	fail func(error)
+}
+
+// engineOpener opens an engine: it returns when the index is loaded, or with ctx's error when ctx ended first.
+type engineOpener func(ctx context.Context, env engineEnv) (engine, error)
+
+// parts is the engine of one node that keeps its log in SQLite.
+type parts struct {
+	log     *sqllog.Log
+	store   *mvcc.Store
+	primary *replicate.Primary
+	server  *server.Server
+}
+
+var _ engine = (*parts)(nil)
+
+// openEngine opens the log, loads the index and builds what stands on them. The parts are closed again when one of them
+// does not open.
+func openEngine(ctx context.Context, env engineEnv) (_ engine, err error) {
+	p := &parts{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	path := env.cfg.LogPath()
+	if err := createPrivate(path); err != nil {
+		return nil, err
+	}
+	p.log, err = sqllog.Open(ctx, sqllog.Config{Path: path, SlowThreshold: max(env.cfg.SlowSQLThreshold, 0), Logger: env.log})
+	if errors.Is(err, sqllog.ErrForeign) {
+		return nil, fmt.Errorf("%w; give --data-dir or --endpoint another place", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open log %s: %w", path, err)
+	}
+	p.store, err = mvcc.Open(ctx, p.log, mvcc.Config{
+		CacheBytes:       orOff(env.cfg.ValueCacheBytes, -1),
+		ProgressInterval: orOff(env.cfg.NotifyInterval, math.MaxInt64),
+		Logger:           env.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open log %s: %w", path, err)
+	}
+	p.primary = replicate.New(p.log, p.store, replicate.Config{
+		Compaction: env.cfg.compaction(), OnFatal: env.fail, Logger: env.log,
+	})
+	urls, err := env.listen(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cfg := serverConfig(env, p, urls)
+	if err = cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("configure server: %w", err)
+	}
+	p.server = server.New(cfg)
+	return p, nil
+}
+
+// createPrivate creates the log's file, if it is missing, for its owner only; SQLite would let everyone read it. The files
+// beside it take its mode over.
+func createPrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("create log: %w", err)
+	}
+	return f.Close()
+}
+
+// orOff returns v, or off for 0: a 0 in the parts' configurations means their default.
+func orOff[T int64 | time.Duration](v, off T) T {
+	if v == 0 {
+		return off
+	}
+	return v
+}
+
+func (c Config) compaction() replicate.CompactionConfig {
+	return replicate.CompactionConfig{
+		Interval:  c.CompactInterval,
+		Jitter:    c.CompactIntervalJitter,
+		Timeout:   c.CompactTimeout,
+		MinRetain: c.CompactMinRetain,
+		BatchSize: int(c.CompactBatchSize),
+		FollowKey: c.API == APINetsy,
+	}
+}
+
+func serverConfig(env engineEnv, p *parts, urls []string) server.Config {
+	c := server.Config{
+		KV: p.primary, Lessor: p.primary, Watcher: watcher{p.store}, Admin: admin{p.primary},
+		Profile:         server.Profile(env.cfg.API),
+		MaxRequestBytes: int(env.cfg.MaxRequestBytes),
+		EmulatedVersion: env.cfg.EmulatedEtcdVersion,
+		ClusterID:       stableID("cluster", env.cfg.Name),
+		MemberID:        stableID("member", env.cfg.Name),
+		MemberName:      env.cfg.Name,
+		ClientURLs:      urls,
+		Logger:          env.log,
+	}
+	if env.tls != nil {
+		c.TransportCredentials = credentials.NewTLS(env.tls)
+	}
+	return c
+}
+
+// stableID derives an id from a node's name, the same at every start and never 0.
+func stableID(kind, name string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte("kinsy " + kind + " " + name))
+	return max(h.Sum64(), 1)
+}
+
+// Serve implements engine.
+func (p *parts) Serve(l net.Listener) error { return p.server.Serve(l) }
+
+// Drain implements engine.
+func (p *parts) Drain(ctx context.Context) { _ = p.server.GracefulStop(ctx) }
+
+// Status implements engine.
+func (p *parts) Status() engineStatus {
+	s := p.primary.Status()
+	return engineStatus{healthy: s.Healthy, noSpace: s.NoSpace, reasons: s.Errors}
+}
+
+// Collectors implements engine.
+func (p *parts) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{p.log, p.store, p.primary, p.server}
+}
+
+// Close implements engine: it stops the parts that were opened, the last first.
+func (p *parts) Close() error {
+	if p.primary != nil {
+		p.primary.Close()
+	}
+	if p.store != nil {
+		p.store.Close()
+	}
+	if p.log == nil {
+		return nil
+	}
+	if err := p.log.Close(); err != nil {
+		return fmt.Errorf("close log: %w", err)
+	}
+	return nil
+}
+
+// watcher lets the server open watch streams of the store.
+type watcher struct {
+	*mvcc.Store
+}
+
+var _ server.Watcher = watcher{}
+
+// NewWatchStream implements server.Watcher.
+func (w watcher) NewWatchStream() server.WatchStream { return watchStream{w.Store.NewWatchStream()} }
+
+// watchStream has the methods of a store's stream with the server's types, which have the same fields.
+type watchStream struct {
+	*mvcc.WatchStream
+}
+
+// Create implements server.WatchStream.
+func (s watchStream) Create(r server.WatchRequest) (int64, error) {
+	return s.WatchStream.Create(mvcc.WatchRequest(r))
+}
+
+// Next implements server.WatchStream.
+func (s watchStream) Next(ctx context.Context) (server.WatchResponse, error) {
+	r, err := s.WatchStream.Next(ctx)
+	return server.WatchResponse(r), err
+}
+
+// admin gives the server the primary's status in its own type.
+type admin struct {
+	*replicate.Primary
+}
+
+var _ server.Admin = admin{}
+
+// Status implements server.Admin.
+func (a admin) Status() server.Status {
+	return server.Status(a.Primary.Status())
+}

@@ -1,0 +1,168 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// maxRequestBytesLimit is the largest size that --max-request-bytes may name: beyond it a message could not be framed.
+const maxRequestBytesLimit = 1 << 30
+
+// versionPattern is what --emulated-etcd-version must look like: clients parse it as a semantic version.
+var versionPattern = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$`)
+
+// Validate checks the configuration without touching the disk or the network. The error joins one sentence for each
+// rule that is broken, and each names its flag.
+func (c Config) Validate() error {
+	return errors.Join(
+		c.validateData(),
+		c.validateTLS(),
+		c.validateListen(),
+		c.validateMetrics(),
+		c.validateAPI(),
+		c.validateCompaction(),
+	)
+}
+
+func (c Config) validateData() error {
+	store, err := parseEndpoint(c.Endpoint)
+	if err != nil {
+		return err
+	}
+	if store.path != "" && c.DataDir != "" && !sameFolder(filepath.Dir(store.path), c.DataDir) {
+		return fmt.Errorf("--data-dir and --endpoint name different folders; give only one of them, or the same folder in both")
+	}
+	return nil
+}
+
+func (c Config) validateTLS() error {
+	switch {
+	case c.CertFile != "" && c.KeyFile == "":
+		return errors.New("--server-cert-file needs --server-key-file")
+	case c.KeyFile != "" && c.CertFile == "":
+		return errors.New("--server-key-file needs --server-cert-file")
+	case c.TrustedCAFile != "" && !c.TLS():
+		return errors.New("--trusted-ca-file needs --server-cert-file and --server-key-file")
+	}
+	return nil
+}
+
+func (c Config) validateListen() error {
+	if strings.TrimSpace(c.ListenAddress) == "" {
+		return errors.New("--listen-address must name at least one address")
+	}
+	addresses, err := parseAddresses(c.ListenAddress)
+	if err != nil {
+		return fmt.Errorf("--listen-address: %w", err)
+	}
+	var errs []error
+	seen := make(map[string]bool)
+	for _, a := range addresses {
+		if seen[a.String()] && !strings.HasSuffix(a.addr, ":0") {
+			errs = append(errs, fmt.Errorf("--listen-address names %s twice", a))
+		}
+		seen[a.String()] = true
+		if a.secure && !c.TLS() {
+			errs = append(errs, fmt.Errorf("--listen-address %s asks for TLS, which needs --server-cert-file and --server-key-file", a))
+		}
+		errs = append(errs, c.checkExposed("--listen-address", a, c.TLS()))
+	}
+	return errors.Join(append(errs, c.validateAdvertise())...)
+}
+
+func (c Config) validateAdvertise() error {
+	for _, s := range splitList(c.AdvertiseClientURLs) {
+		u, err := url.Parse(s)
+		if err != nil || u.Scheme == "" || (u.Host == "" && u.Path == "") {
+			return fmt.Errorf("--advertise-client-urls: %q is not a URL such as https://HOST:PORT", s)
+		}
+	}
+	return nil
+}
+
+func (c Config) validateMetrics() error {
+	if c.MetricsBindAddress == MetricsOff {
+		if c.EnablePprof {
+			return errors.New("--metrics-enable-profiling needs a --metrics-bind-address other than 0")
+		}
+		return nil
+	}
+	if err := checkHostPort(c.MetricsBindAddress); err != nil {
+		return fmt.Errorf("--metrics-bind-address: %w; 0 turns it off", err)
+	}
+	a := address{network: networkTCP, addr: c.MetricsBindAddress}
+	return c.checkExposed("--metrics-bind-address", a, c.metricsTLS())
+}
+
+// checkExposed refuses a listener beyond loopback that serves no TLS, unless a flag allows it.
+func (c Config) checkExposed(flag string, a address, tls bool) error {
+	if tls || c.AllowInsecureListen || a.local() {
+		return nil
+	}
+	return fmt.Errorf("%s %s is open beyond loopback without TLS; give --server-cert-file and --server-key-file, or allow it with --allow-insecure-listen", flag, a)
+}
+
+func (c Config) validateAPI() error {
+	var errs []error
+	if c.API != APINetsy && c.API != APIEtcd {
+		errs = append(errs, fmt.Errorf("--api must be %s or %s, not %q", APINetsy, APIEtcd, c.API))
+	}
+	if c.Name == "" {
+		errs = append(errs, errors.New("--name must not be empty"))
+	}
+	if !versionPattern.MatchString(c.EmulatedEtcdVersion) {
+		errs = append(errs, fmt.Errorf("--emulated-etcd-version must be a version such as %s, not %q", DefaultEmulatedEtcdVersion, c.EmulatedEtcdVersion))
+	}
+	if c.MaxRequestBytes <= 0 || c.MaxRequestBytes > maxRequestBytesLimit {
+		errs = append(errs, fmt.Errorf("--max-request-bytes must be between 1 and %d", maxRequestBytesLimit))
+	}
+	if c.ValueCacheBytes < 0 {
+		errs = append(errs, errors.New("--value-cache-bytes must not be negative"))
+	}
+	if c.NotifyInterval < 0 {
+		errs = append(errs, errors.New("--watch-progress-notify-interval must not be negative"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) validateCompaction() error {
+	var errs []error
+	if c.CompactInterval < 0 {
+		errs = append(errs, errors.New("--compact-interval must not be negative"))
+	}
+	if c.CompactIntervalJitter < 0 || c.CompactIntervalJitter > 99 {
+		errs = append(errs, errors.New("--compact-interval-jitter must be between 0 and 99"))
+	}
+	if c.CompactTimeout <= 0 {
+		errs = append(errs, errors.New("--compact-timeout must be more than 0"))
+	}
+	if c.CompactMinRetain < 0 {
+		errs = append(errs, errors.New("--compact-min-retain must not be negative"))
+	}
+	if c.CompactBatchSize <= 0 {
+		errs = append(errs, errors.New("--compact-batch-size must be more than 0"))
+	}
+	return errors.Join(errs...)
+}
+
+// splitList returns the fields of a comma-separated list without the empty ones.
+func splitList(list string) []string {
+	var out []string
+	for s := range strings.SplitSeq(list, ",") {
+		if s = strings.TrimSpace(s); s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// sameFolder reports whether two paths name one folder by their text.
+func sameFolder(a, b string) bool {
+	absA, errA := filepath.Abs(a)
+	absB, errB := filepath.Abs(b)
+	return errA == nil && errB == nil && absA == absB
+}
