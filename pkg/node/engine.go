@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"math"
 	"net"
 	"os"
@@ -132,13 +131,14 @@ func (c Config) compaction() replicate.CompactionConfig {
 }
 
 func serverConfig(env engineEnv, p *parts, urls []string) server.Config {
+	id := p.log.Identity()
 	c := server.Config{
-		KV: p.primary, Lessor: p.primary, Watcher: watcher{p.store}, Admin: admin{p.primary},
+		KV: p.primary, Lessor: p.primary, Watcher: server.StoreWatcher(p.store), Admin: p.primary,
 		Profile:         server.Profile(env.cfg.API),
 		MaxRequestBytes: int(env.cfg.MaxRequestBytes),
 		EmulatedVersion: env.cfg.EmulatedEtcdVersion,
-		ClusterID:       stableID("cluster", env.cfg.Name),
-		MemberID:        stableID("member", env.cfg.Name),
+		ClusterID:       id.Cluster,
+		MemberID:        id.Node,
 		MemberName:      env.cfg.Name,
 		ClientURLs:      urls,
 		Logger:          env.log,
@@ -147,13 +147,6 @@ func serverConfig(env engineEnv, p *parts, urls []string) server.Config {
 		c.TransportCredentials = credentials.NewTLS(env.tls)
 	}
 	return c
-}
-
-// stableID derives an id from a node's name, the same at every start and never 0.
-func stableID(kind, name string) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte("kinsy " + kind + " " + name))
-	return max(h.Sum64(), 1)
 }
 
 // Serve implements engine.
@@ -188,42 +181,4 @@ func (p *parts) Close() error {
 		return fmt.Errorf("close log: %w", err)
 	}
 	return nil
-}
-
-// watcher lets the server open watch streams of the store.
-type watcher struct {
-	*mvcc.Store
-}
-
-var _ server.Watcher = watcher{}
-
-// NewWatchStream implements server.Watcher.
-func (w watcher) NewWatchStream() server.WatchStream { return watchStream{w.Store.NewWatchStream()} }
-
-// watchStream has the methods of a store's stream with the server's types, which have the same fields.
-type watchStream struct {
-	*mvcc.WatchStream
-}
-
-// Create implements server.WatchStream.
-func (s watchStream) Create(r server.WatchRequest) (int64, error) {
-	return s.WatchStream.Create(mvcc.WatchRequest(r))
-}
-
-// Next implements server.WatchStream.
-func (s watchStream) Next(ctx context.Context) (server.WatchResponse, error) {
-	r, err := s.WatchStream.Next(ctx)
-	return server.WatchResponse(r), err
-}
-
-// admin gives the server the primary's status in its own type.
-type admin struct {
-	*replicate.Primary
-}
-
-var _ server.Admin = admin{}
-
-// Status implements server.Admin.
-func (a admin) Status() server.Status {
-	return server.Status(a.Primary.Status())
 }
