@@ -4,19 +4,25 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
-const (
-	// checkpointBytes written to the WAL since the last checkpoint start one.
-	checkpointBytes = 4 << 20
-	// lastFrames is how many frames a checkpoint may leave for the short one that
-	// runs while no write does.
-	lastFrames = 256
-	// walFramesLimit is the length of the WAL at which the last step is taken
-	// whatever is left, and waits for readers too: a WAL must not grow without end
-	// under a load that never pauses.
-	walFramesLimit = 16 << 10
-)
+// walLimits says when the checkpointer acts.
+type walLimits struct {
+	// bytes written to the WAL since the last checkpoint start one.
+	bytes int64
+	// rest is how many frames a checkpoint may leave for the short one that runs
+	// while no write does.
+	rest int64
+	// frames is the length of the WAL at which that last step is taken whatever is
+	// left, and waits for readers too: a WAL must not grow without end under a load
+	// that never pauses.
+	frames int64
+	// wait is for how long, while writes are held off.
+	wait time.Duration
+}
+
+var defaultWALLimits = walLimits{bytes: 4 << 20, rest: 256, frames: 16 << 10, wait: 50 * time.Millisecond}
 
 // checkpointer moves frames of the write-ahead log into the database file,
 // outside the commit path. SQLite starts the WAL file over only when a write
@@ -26,19 +32,27 @@ const (
 type checkpointer struct {
 	log     *Log
 	conn    *conn
+	limits  walLimits
 	written atomic.Int64 // bytes since the last checkpoint
-	failing bool         // the last checkpoint failed
 	wake    chan struct{}
 	stop    chan struct{}
 	done    sync.WaitGroup
+
+	// Of run alone.
+	failing  bool  // the last checkpoint failed
+	patience int64 // frames below which readers are not waited for again
 }
 
 func startCheckpointer(l *Log) (*checkpointer, error) {
-	conn, err := openSQLite(sqliteCheckpointDSN(l.cfg), l.d.classify)
+	limits := l.cfg.wal
+	if limits == (walLimits{}) {
+		limits = defaultWALLimits
+	}
+	conn, err := openSQLite(sqliteCheckpointDSN(l.cfg, limits.wait), l.d.classify)
 	if err != nil {
 		return nil, err
 	}
-	c := &checkpointer{log: l, conn: conn, wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	c := &checkpointer{log: l, conn: conn, limits: limits, wake: make(chan struct{}, 1), stop: make(chan struct{})}
 	c.done.Go(c.run)
 	return c, nil
 }
@@ -46,7 +60,7 @@ func startCheckpointer(l *Log) (*checkpointer, error) {
 // wrote tells that a commit wrote n bytes of rows. A commit writes whole pages,
 // however short its rows are.
 func (c *checkpointer) wrote(n int64) {
-	if c.written.Add(n+2*pageSize) >= checkpointBytes {
+	if c.written.Add(n+2*pageSize) >= c.limits.bytes {
 		c.start()
 	}
 }
@@ -87,35 +101,46 @@ func (c *checkpointer) report(err error) {
 }
 
 func (c *checkpointer) checkpoint() error {
-	frames, left, err := c.run1("PASSIVE")
-	if err != nil || left == 0 && frames < walFramesLimit {
+	r, err := c.run1("PASSIVE")
+	if err != nil {
 		return err
 	}
-	if left > lastFrames && frames < walFramesLimit {
+	if r.frames < c.limits.frames {
+		c.patience = 0
+	}
+	wait := r.frames >= max(c.limits.frames, c.patience)
+	if !wait && (r.left == 0 || r.left > c.limits.rest) {
 		return nil
 	}
 	c.log.mu.Lock()
 	defer c.log.mu.Unlock()
-	mode := "PASSIVE"
-	if frames >= walFramesLimit {
-		mode = "RESTART" // waits, for a short time, until readers have left the WAL
+	if !wait {
+		_, err = c.run1("PASSIVE")
+		return err
 	}
-	_, _, err = c.run1(mode)
+	if r, err = c.run1("RESTART"); err == nil && r.busy {
+		c.patience = r.frames + c.limits.frames // somebody reads for long: do not hold off writes for it each time
+	}
 	return err
 }
 
-// run1 runs one checkpoint. It returns how many frames the WAL has and how many
-// of them are not yet moved.
-func (c *checkpointer) run1(mode string) (frames, left int64, err error) {
+// result of a checkpoint: how many frames the WAL has, how many of them are not
+// yet moved, and whether readers were in the way.
+type result struct {
+	frames, left int64
+	busy         bool
+}
+
+func (c *checkpointer) run1(mode string) (result, error) {
 	row, err := c.conn.pragma("wal_checkpoint(" + mode + ")")
 	if err != nil {
-		return 0, 0, err
+		return result{}, err
 	}
 	n, err := integers(row, 3)
 	if err != nil {
-		return 0, 0, fmt.Errorf("checkpoint: %w", err)
+		return result{}, fmt.Errorf("checkpoint: %w", err)
 	}
-	return n[1], n[1] - n[2], nil
+	return result{busy: n[0] != 0, frames: n[1], left: n[1] - n[2]}, nil
 }
 
 func (c *checkpointer) close() error {

@@ -22,9 +22,6 @@ type DeletedKey struct {
 	Key []byte
 }
 
-// maxDeletedKeys bounds what DecodeCompaction allocates for a damaged value.
-const maxDeletedKeys = 1 << 24
-
 // EncodeDeleted gives the value of a compact row: for each key its sub and its
 // length as varints, then its bytes.
 func EncodeDeleted(keys []DeletedKey) []byte {
@@ -42,7 +39,7 @@ func DecodeDeleted(b []byte) ([]DeletedKey, error) {
 	var keys []DeletedKey
 	for len(b) > 0 {
 		sub, n := binary.Uvarint(b)
-		if n <= 0 || sub > maxDeletedKeys {
+		if n <= 0 || sub > maxID {
 			return nil, fmt.Errorf("%w: deleted key %d has no position", ErrCorrupt, len(keys))
 		}
 		b = b[n:]
@@ -64,7 +61,7 @@ func encodeCompaction(rev Revision, deleted []byte) []byte {
 
 func decodeCompaction(b []byte) (Compaction, error) {
 	rev, n := binary.Uvarint(b)
-	if n <= 0 || rev > 1<<62 {
+	if n <= 0 || rev > maxID {
 		return Compaction{}, fmt.Errorf("%w: meta entry compaction has no revision", ErrCorrupt)
 	}
 	deleted, err := DecodeDeleted(b[n:])

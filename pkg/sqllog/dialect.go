@@ -39,6 +39,7 @@ type dialect struct {
 	insert   [len(insertSizes)]statement
 	scan     statement // after id, up to id, limit -> logColumns
 	scanKeys statement // the same -> keyColumns
+	scanBack statement // before id, after id, limit -> logColumns, from the end
 	values   [len(idSizes)]statement
 	remove   [len(idSizes)]statement
 	truncate statement // after id
@@ -60,6 +61,8 @@ func newDialect(name string, ph sq.PlaceholderFormat, classify func(error) error
 	list := []built{
 		{&d.scan, scanStatement(b, logColumns)},
 		{&d.scanKeys, scanStatement(b, keyColumns)},
+		{&d.scanBack, b.Select(logColumns...).From("log").Where("id < ? AND id > ?", 0, 0).
+			OrderBy("id DESC").Suffix("LIMIT ?", 0)},
 		{&d.truncate, b.Delete("log").Where("id > ?", 0)},
 		{&d.lastUpTo, b.Select("id", "epoch", "revision").From("log").
 			Where("id <= ?", 0).OrderBy("id DESC").Limit(1)},

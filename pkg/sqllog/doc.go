@@ -26,17 +26,32 @@
 //
 // Append is durable when it returns: journal_mode=WAL with synchronous=FULL,
 // set on every connection through the data source name, since a PRAGMA run on a
-// pool reaches one connection only. One connection writes; a small pool reads
-// and never blocks it. Rows are appended in groups, one transaction and one
-// fsync each.
+// pool reaches one connection only; Open refuses where SQLite does not obey. One
+// connection writes; a small pool reads and never blocks it. Rows are appended
+// in groups, one transaction and one fsync each. A third kind of connection
+// moves the write-ahead log into the file, outside the commit path.
+//
+// The driver's connections are used directly: database/sql took longer over a
+// row than SQLite. A scan reads a page of rows into memory, ends its transaction
+// and only then calls its function, so that no reader, however slow, keeps the
+// write-ahead log from being started over.
+//
+// # Failures
+//
+//	ErrFull     nothing was written; the log goes on once there is space
+//	ErrIO       the outcome is unknown, and no write is taken until Recover has
+//	            settled it by a durable write of its own and named the head
+//	ErrCorrupt  the file is damaged; Salvage says what is readable
 //
 // # Head
 //
 // The head is the (id, epoch, revision) of the newest row ever appended. It is
 // the last row of the table, or, where compaction has removed that row, the
-// entry `removed_head` of meta, written in the transaction that removed it
-// (`head` after a truncation). So no id and no revision is used twice, even when
-// the table is empty.
+// entry `removed_head` of meta, or, after a truncation to a row that compaction
+// had removed, the entry `head`. `removed_head` names the newest row that
+// compaction has removed, and is written in the transaction that removes it: the
+// log cannot be truncated below it. So no id and no revision is used twice, even
+// when the table is empty.
 //
 // # Compaction
 //
@@ -51,6 +66,7 @@
 //
 //  1. ids are contiguous from 1: Append refuses anything but head+1.
 //  2. epoch and revision never decrease along the ids.
-//  3. rows of one revision are appended by one call: all or none.
+//  3. the changes of one revision are appended by one call, in order of sub: all
+//     or none.
 //  4. what Append has acknowledged survives a crash of process and machine.
 package sqllog

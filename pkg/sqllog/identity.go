@@ -29,8 +29,8 @@ func (w *writer) loadIdentity() (id Identity, err error) {
 		if value == nil {
 			return w.makeIdentity()
 		}
-		if len(value) != 8 {
-			return Identity{}, fmt.Errorf("%w: meta entry %s has %d bytes", ErrCorrupt, part.name, len(value))
+		if err := checkID(value); err != nil {
+			return Identity{}, fmt.Errorf("meta entry %s: %w", part.name, err)
 		}
 		*part.into = binary.BigEndian.Uint64(value)
 	}
@@ -56,4 +56,11 @@ func (w *writer) makeIdentity() (Identity, error) {
 		return Identity{}, fmt.Errorf("record ids: %w", err)
 	}
 	return Identity{Cluster: binary.BigEndian.Uint64(cluster), Node: binary.BigEndian.Uint64(node)}, nil
+}
+
+func checkID(value []byte) error {
+	if len(value) != 8 {
+		return fmt.Errorf("%w: an id of %d bytes", ErrCorrupt, len(value))
+	}
+	return nil
 }

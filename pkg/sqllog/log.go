@@ -22,7 +22,9 @@ type Config struct {
 	// Logger receives the log's messages; nil means logrus' standard logger.
 	Logger logrus.FieldLogger
 
-	vfs string // SQLite's file layer; tests put one in that fails
+	// Seams for tests.
+	vfs string    // SQLite's file layer; empty means the ordinary one
+	wal walLimits // zero means the defaults
 }
 
 // Log is a log on SQLite. Its methods may be called concurrently; writes are
@@ -37,6 +39,8 @@ type Log struct {
 	closed   bool
 	mustHeal bool // a write failed with ErrIO: Recover has to tell what is on disk
 	removed  Head // the newest row that compaction has taken away
+
+	identity Identity // never changed once the log is open
 
 	head       atomic.Pointer[Head]
 	compaction Compaction // as meta had it when the log was opened
@@ -79,14 +83,14 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 		return nil, fmt.Errorf("open log %s: %w", path, err)
 	}
 	l := &Log{cfg: cfg, d: d, metrics: newMetrics()}
-	if err := l.open(steps[version:]); err != nil {
+	if err := l.open(version == 0, steps[version:]); err != nil {
 		return nil, errors.Join(fmt.Errorf("open log %s: %w", path, err), l.Close())
 	}
 	return l, nil
 }
 
-func (l *Log) open(steps []migration) error {
-	w, err := openWriter(l.cfg, l.d)
+func (l *Log) open(create bool, steps []migration) error {
+	w, err := openWriter(l.cfg, l.d, create)
 	if err != nil {
 		return err
 	}
@@ -94,6 +98,7 @@ func (l *Log) open(steps []migration) error {
 	if err := w.migrate(l.d, steps); err != nil {
 		return err
 	}
+	// Always: the process that created the file may have ended before this.
 	if err := syncDir(l.cfg.Path); err != nil {
 		return err
 	}
@@ -102,6 +107,9 @@ func (l *Log) open(steps []migration) error {
 	}
 	s, err := w.loadState()
 	if err != nil {
+		return err
+	}
+	if l.identity, err = w.loadIdentity(); err != nil {
 		return err
 	}
 	l.head.Store(&s.head)
@@ -205,7 +213,7 @@ func (l *Log) recoverLocked() (state, error) {
 		}
 		l.w = nil
 	}
-	w, err := openWriter(l.cfg, l.d)
+	w, err := openWriter(l.cfg, l.d, false)
 	if err != nil {
 		return state{}, err
 	}

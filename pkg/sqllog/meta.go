@@ -1,8 +1,10 @@
 package sqllog
 
 import (
+	"database/sql/driver"
 	"encoding/binary"
 	"fmt"
+	"strconv"
 )
 
 // Names of the entries of meta.
@@ -12,6 +14,8 @@ const (
 	metaRemovedHead   = "removed_head" // the newest row that Remove has deleted
 	metaCompaction    = "compaction"   // written by Remove
 	metaRecovered     = "recovered_at" // written by Recover
+	metaClusterID     = "cluster_id"   // written once, like node_id: 8 bytes, big endian
+	metaNodeID        = "node_id"
 )
 
 // state is what the database says beside the rows.
@@ -25,7 +29,7 @@ type state struct {
 func (w *writer) loadState() (state, error) {
 	var s state
 	var err error
-	if s.head, err = w.lastUpTo(maxID); err != nil {
+	if s.head, err = lastRow(w.last, maxID); err != nil {
 		return state{}, err
 	}
 	truncated, err := w.recordedHead(metaHead)
@@ -48,10 +52,10 @@ func (w *writer) loadState() (state, error) {
 	return s, err
 }
 
-// lastUpTo names the last row whose id is not above id; for none, the head of an
-// empty log.
-func (w *writer) lastUpTo(id ID) (Head, error) {
-	row, err := w.last.bind(int64(id)).first()
+// lastRow runs dialect.lastUpTo: it names the last row whose id is not above
+// upTo; for none, the head of an empty log.
+func lastRow(s *stmt, upTo ID) (Head, error) {
+	row, err := s.bind(int64(upTo)).first()
 	if err != nil {
 		return Head{}, fmt.Errorf("read last row: %w", err)
 	}
@@ -81,16 +85,22 @@ func (w *writer) recordedHead(name string) (Head, error) {
 
 // readMeta gives an entry of meta, nil if there is none.
 func (w *writer) readMeta(name string) ([]byte, error) {
-	row, err := w.getMeta.bind(name).first()
+	value, err := metaValue(w.getMeta.bind(name).first())
 	if err != nil {
 		return nil, fmt.Errorf("read meta entry %s: %w", name, err)
 	}
-	if row == nil {
-		return nil, nil
+	return value, nil
+}
+
+// metaValue takes the value out of a row of meta; no row gives nil, and no entry
+// is empty.
+func metaValue(row []driver.Value, err error) ([]byte, error) {
+	if err != nil || row == nil {
+		return nil, err
 	}
 	value, ok := row[0].([]byte)
 	if !ok || len(value) == 0 {
-		return nil, fmt.Errorf("%w: meta entry %s has no value", ErrCorrupt, name)
+		return nil, fmt.Errorf("%w: entry has no value but a %T", ErrCorrupt, row[0])
 	}
 	return value, nil
 }
@@ -98,6 +108,14 @@ func (w *writer) readMeta(name string) ([]byte, error) {
 func (w *writer) putMeta(name string, value []byte) error {
 	defer w.setMeta.release()
 	return w.setMeta.bind(name, value).exec()
+}
+
+func parseVersion(value []byte) (int, error) {
+	version, err := strconv.Atoi(string(value))
+	if err != nil || version < 1 {
+		return 0, fmt.Errorf("%w: schema version is %q", ErrCorrupt, value)
+	}
+	return version, nil
 }
 
 func encodeHead(h Head) []byte {

@@ -5,20 +5,28 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"strconv"
 
 	sqlite3 "modernc.org/sqlite/lib"
+)
+
+const (
+	smallestPage = 512 // bytes
+	// newFilePages is more than a file has whose creation was cut short.
+	newFilePages = 16
 )
 
 // probeSQLite looks at an existing file without changing it: is it a log, and
 // of a version this program knows? It returns version 0 for a file that is
 // absent or empty.
 func probeSQLite(cfg Config, newest int) (version int, err error) {
-	if size := fileSize(cfg.Path); size <= 0 {
-		if wal := fileSize(cfg.Path + "-wal"); wal > 0 {
-			return 0, fmt.Errorf("%w: the file is absent or empty, but its write-ahead log has %d bytes", ErrCorrupt, wal)
-		}
+	size, wal := fileSize(cfg.Path), fileSize(cfg.Path+"-wal")
+	switch {
+	case size <= 0 && wal > 0:
+		return 0, fmt.Errorf("%w: the file is absent or empty, but its write-ahead log has %d bytes", ErrCorrupt, wal)
+	case size <= 0:
 		return 0, nil
+	case size < smallestPage: // SQLite takes it for empty
+		return 0, fmt.Errorf("%w: the file has only %d bytes", ErrCorrupt, size)
 	}
 	c, err := openConn(sqliteLookDSN(cfg), classifySQLite)
 	if err != nil {
@@ -29,6 +37,8 @@ func probeSQLite(cfg Config, newest int) (version int, err error) {
 	switch {
 	case err != nil:
 		return 0, err
+	case len(tables) == 0 && size > newFilePages*pageSize:
+		return 0, fmt.Errorf("%w: the file has %d bytes and no table", ErrCorrupt, size)
 	case len(tables) == 0:
 		return 0, nil
 	case tables["kine"]:
@@ -73,17 +83,9 @@ func readVersion(c *conn) (_ int, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	row, err := s.bind(metaSchemaVersion).first()
+	value, err := metaValue(s.bind(metaSchemaVersion).first())
 	if err != nil {
 		return 0, fmt.Errorf("read schema version: %w", err)
 	}
-	if row == nil {
-		return 0, fmt.Errorf("%w: no schema version is recorded", ErrCorrupt)
-	}
-	text, _ := row[0].([]byte)
-	version, err := strconv.Atoi(string(text))
-	if err != nil || version < 1 {
-		return 0, fmt.Errorf("%w: schema version is %q", ErrCorrupt, text)
-	}
-	return version, nil
+	return parseVersion(value)
 }

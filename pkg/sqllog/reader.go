@@ -11,8 +11,8 @@ const readerConns = 3
 // reader is one connection that reads, with its prepared statements.
 type reader struct {
 	*conn
-	scan, scanKeys, count, size *stmt
-	values                      [len(idSizes)]*stmt
+	scan, scanKeys, last, count, size *stmt
+	values                            [len(idSizes)]*stmt
 }
 
 func openReader(cfg Config, d *dialect) (*reader, error) {
@@ -24,6 +24,7 @@ func openReader(cfg Config, d *dialect) (*reader, error) {
 	list := []prepared{
 		{&r.scan, d.scan.text, d.scan.params},
 		{&r.scanKeys, d.scanKeys.text, d.scanKeys.params},
+		{&r.last, d.lastUpTo.text, d.lastUpTo.params},
 		{&r.count, d.count.text, d.count.params},
 		{&r.size, sqliteSize, 0},
 	}
@@ -37,7 +38,7 @@ func openReader(cfg Config, d *dialect) (*reader, error) {
 }
 
 func (r *reader) close() error {
-	return r.closeAll(append(r.values[:], r.scan, r.scanKeys, r.count, r.size)...)
+	return r.closeAll(append(r.values[:], r.scan, r.scanKeys, r.last, r.count, r.size)...)
 }
 
 // readers is a pool of readers. A reader is taken for one short statement, never

@@ -50,7 +50,7 @@ func (l *Log) Truncate(ctx context.Context, to Head) error {
 // row, or, where compaction has removed it, lie between those of its
 // neighbours.
 func (w *writer) mayEndAt(to, head, removed Head) error {
-	low, err := w.lastUpTo(to.ID)
+	low, err := lastRow(w.last, to.ID)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (l *Log) Remove(ids []ID, c Compaction) error {
 // passed over as committed: the log cannot be truncated below it, and it is the
 // head once no row is left.
 func (w *writer) recordRemoved(last ID, removed Head) (Head, error) {
-	row, err := w.lastUpTo(last)
+	row, err := lastRow(w.last, last)
 	if err != nil || row.ID <= removed.ID {
 		return removed, err
 	}

@@ -78,11 +78,11 @@ type Head struct {
 // Append and reported as corruption by the scans.
 func (r *Row) validate() error {
 	switch {
-	case r.ID < 1:
-		return fmt.Errorf("id %d is below 1", r.ID)
+	case r.ID < 1 || r.ID > maxID:
+		return fmt.Errorf("id %d is out of range", r.ID)
 	case !r.Kind.Valid():
 		return fmt.Errorf("row %d has unknown kind %d", r.ID, uint8(r.Kind))
-	case r.Epoch < 1 || r.Revision < 1:
+	case r.Epoch < 1 || r.Epoch > maxID || r.Revision < 1 || r.Revision > maxID:
 		return fmt.Errorf("row %d has epoch %d and revision %d", r.ID, r.Epoch, r.Revision)
 	case r.Kind.Changes() && len(r.Key) == 0:
 		return fmt.Errorf("%s row %d has no key", r.Kind, r.ID)

@@ -19,7 +19,8 @@ const (
 // during the call. A damaged row ends the scan with ErrCorrupt, after the rows
 // before it; ctx ends it with its own error, and fn's error is passed on. No
 // lock and no transaction is held while fn runs, and writes go on: the scan is
-// not a snapshot, but rows do not change.
+// not a snapshot, but rows do not change. Rows appended after it began are left
+// out.
 func (l *Log) Scan(ctx context.Context, after, upTo ID, fn func(*Row) error) error {
 	return l.scan(ctx, after, upTo, false, fn)
 }
@@ -31,8 +32,12 @@ func (l *Log) ScanKeys(ctx context.Context, after, upTo ID, fn func(*Row) error)
 }
 
 func (l *Log) scan(ctx context.Context, after, upTo ID, keys bool, fn func(*Row) error) error {
-	p := page{keys: keys, last: Head{ID: after}}
-	for p.last.ID < upTo {
+	upTo, err := l.lastUpTo(ctx, upTo)
+	if err != nil {
+		return fmt.Errorf("scan rows after %d: %w", after, err)
+	}
+	p := page{keys: keys, last: Head{ID: max(after, 0)}}
+	for p.last.ID < upTo && !p.end {
 		start := time.Now()
 		err := l.readPage(ctx, &p, upTo)
 		l.slow(start, "slow log scan")
@@ -47,11 +52,31 @@ func (l *Log) scan(ctx context.Context, after, upTo ID, keys bool, fn func(*Row)
 		if err != nil {
 			return fmt.Errorf("scan rows after %d: %w", p.last.ID, err)
 		}
-		if p.end {
-			return nil
-		}
+	}
+	if p.last.ID >= upTo {
+		return nil
+	}
+	// The last row was not reached: it was removed meanwhile, or the way to it is
+	// damaged, such as by a row in the wrong place.
+	last, err := l.lastUpTo(ctx, upTo)
+	if err == nil && last > p.last.ID {
+		err = fmt.Errorf("%w: row %d is not reached", ErrCorrupt, last)
+	}
+	if err != nil {
+		return fmt.Errorf("scan rows after %d: %w", p.last.ID, err)
 	}
 	return nil
+}
+
+// lastUpTo gives the id of the last row whose id is not above upTo.
+func (l *Log) lastUpTo(ctx context.Context, upTo ID) (ID, error) {
+	r, err := l.readers.take(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer l.readers.put(r)
+	head, err := lastRow(r.last, upTo)
+	return head.ID, err
 }
 
 // page is what one statement of a scan has read.

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	sq "github.com/Masterminds/squirrel"
 	"modernc.org/sqlite"
@@ -13,13 +14,10 @@ import (
 )
 
 const (
-	busyTimeoutMillis = 10_000
-	// checkpointTimeoutMillis is how long the checkpointer may wait for readers
-	// while it holds off writes.
-	checkpointTimeoutMillis = 100
-	cacheKiB                = 8 << 10   // page cache of one connection
-	walSizeLimit            = 128 << 20 // bytes the WAL file may keep after it was reset
-	pageSize                = 4096      // SQLite's default, in bytes
+	busyTimeout  = 10 * time.Second
+	cacheKiB     = 8 << 10   // page cache of one connection
+	walSizeLimit = 128 << 20 // bytes the WAL file may keep after it was reset
+	pageSize     = 4096      // SQLite's default, in bytes
 )
 
 // sqliteSize gives the pages of the file, those of them that are free, and their
@@ -43,35 +41,50 @@ func sqliteDSN(cfg Config, mode string, params ...string) string {
 	return u.String()
 }
 
-func writableDSN(cfg Config, busyMillis int) string {
-	return sqliteDSN(cfg, "rwc",
-		"_busy_timeout", fmt.Sprint(busyMillis),
-		"_auto_vacuum", "incremental", // takes effect only before the first page is written
+// sqliteWriterDSN is for a connection that writes. Only one that creates the file
+// may: a file that has vanished must not come back empty.
+func sqliteWriterDSN(cfg Config, create bool) string {
+	params := writerParams(busyTimeout)
+	if !create {
+		return sqliteDSN(cfg, "rw", params...)
+	}
+	// Before the first page is written is the one time at which this takes effect.
+	return sqliteDSN(cfg, "rwc", append(params, "_auto_vacuum", "incremental")...)
+}
+
+// sqliteCheckpointDSN is for the checkpointer, which waits no longer than wait
+// for readers.
+func sqliteCheckpointDSN(cfg Config, wait time.Duration) string {
+	return sqliteDSN(cfg, "rw", writerParams(wait)...)
+}
+
+func writerParams(busy time.Duration) []string {
+	return []string{
+		"_busy_timeout", fmt.Sprint(busy.Milliseconds()),
 		"_pragma", "journal_mode(WAL)",
 		"_pragma", "synchronous(FULL)",
 		"_pragma", "wal_autocheckpoint(0)", // the checkpointer does it, outside the commit path
 		"_pragma", fmt.Sprintf("journal_size_limit(%d)", walSizeLimit),
-		"_pragma", fmt.Sprintf("cache_size(-%d)", cacheKiB))
+		"_pragma", fmt.Sprintf("cache_size(-%d)", cacheKiB),
+		"_pragma", "cell_size_check(1)", // finds more of a damaged page
+	}
 }
-
-func sqliteWriterDSN(cfg Config) string { return writableDSN(cfg, busyTimeoutMillis) }
-
-func sqliteCheckpointDSN(cfg Config) string { return writableDSN(cfg, checkpointTimeoutMillis) }
 
 func sqliteReaderDSN(cfg Config) string {
 	return sqliteDSN(cfg, "rw",
-		"_busy_timeout", fmt.Sprint(busyTimeoutMillis),
+		"_busy_timeout", fmt.Sprint(busyTimeout.Milliseconds()),
 		"_pragma", "synchronous(FULL)",
 		"_pragma", "wal_autocheckpoint(0)",
 		"_pragma", fmt.Sprintf("cache_size(-%d)", cacheKiB),
+		"_pragma", "cell_size_check(1)", // finds more of a damaged page
 		"_query_only", "1")
 }
 
 // sqliteLookDSN is for a file that must not change. SQLite makes a shared-memory
 // file beside a database in WAL mode even to read it, unless it is told that
 // nobody writes: that is so where there is no journal to read.
-func sqliteLookDSN(cfg Config) string {
-	params := []string{"_busy_timeout", fmt.Sprint(busyTimeoutMillis), "_query_only", "1"}
+func sqliteLookDSN(cfg Config, params ...string) string {
+	params = append(params, "_busy_timeout", fmt.Sprint(busyTimeout.Milliseconds()), "_query_only", "1")
 	if fileSize(cfg.Path+"-wal") <= 0 && fileSize(cfg.Path+"-journal") <= 0 {
 		params = append(params, "immutable", "1")
 	}

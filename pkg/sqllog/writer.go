@@ -19,8 +19,9 @@ type writer struct {
 	epoch, revision, writtenAt boxed
 }
 
-func openWriter(cfg Config, d *dialect) (*writer, error) {
-	c, err := openSQLite(sqliteWriterDSN(cfg), d.classify)
+// openWriter opens the writer; create lets it create the file.
+func openWriter(cfg Config, d *dialect, create bool) (*writer, error) {
+	c, err := openSQLite(sqliteWriterDSN(cfg, create), d.classify)
 	if err != nil {
 		return nil, err
 	}
