@@ -1,6 +1,8 @@
 package mvcc
 
 import (
+	"slices"
+
 	"github.com/kinsy/kinsy/pkg/sqllog"
 )
 
@@ -29,6 +31,16 @@ func (b *Batch) mark() mark {
 
 // Empty reports whether nothing has changed.
 func (b *Batch) Empty() bool { return len(b.Rows) == 0 }
+
+// Compacts reports whether the batch holds a compaction: once it is published
+// there is something for Scrub to do.
+func (b *Batch) Compacts() bool { return b.compact != nil }
+
+// Grants reports whether the batch holds a lease grant: once it is published
+// Expired has to be asked anew.
+func (b *Batch) Grants() bool {
+	return slices.ContainsFunc(b.leases, func(c leaseChange) bool { return !c.revoke })
+}
 
 // Reset makes the batch empty for another use. Its rows must not be in use.
 func (b *Batch) Reset() {
@@ -73,6 +85,7 @@ func (s *Store) undoTo(b *Batch, m mark) {
 func (s *Store) unlink(rec *record) {
 	prev := rec.prev.Load()
 	rec.entry.head.Store(prev)
+	s.lessor.detach(rec.lease, rec.entry, s.committed.Load())
 	if prev == nil || prev.dropped {
 		s.removeEntry(rec.entry)
 	}
@@ -94,8 +107,9 @@ func (s *Store) Publish(b *Batch) {
 	s.history.append(b.records)
 	s.rows.Add(int64(len(b.Rows)))
 	if b.compact != nil {
-		s.scrub.publish(b)
+		// In this order: Scrub waits for the readers that saw the old one.
 		s.compacted.Store(int64(b.compact.Revision))
+		s.scrub.publish(b)
 	}
 	for _, c := range b.leases {
 		s.lessor.publish(c, &s.scrub)
@@ -110,9 +124,10 @@ func (s *Store) Publish(b *Batch) {
 // detachReplaced takes keys off the leases that their new records no longer
 // name.
 func (s *Store) detachReplaced(records []*record) {
+	committed := s.committed.Load()
 	for _, r := range records {
 		if prev := r.prev.Load(); prev != nil && prev.lease != 0 && prev.lease != r.lease {
-			s.lessor.detach(prev.lease, r.entry)
+			s.lessor.detach(prev.lease, r.entry, committed)
 		}
 	}
 }

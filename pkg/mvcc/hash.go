@@ -62,21 +62,34 @@ func hashCompactRevision(compacted int64) int64 {
 }
 
 // visibleAt is the revision at which compacted rows must be visible to count:
-// rev, unless no key lives at it.
+// rev, unless that leaves no key.
 func (s *Store) visibleAt(ctx context.Context, rev, compacted int64) (int64, error) {
-	live, err := s.collect(ctx, span{key: []byte{0}, toLast: true}, rev, 1, nil)
+	live, err := s.collect(ctx, span{key: []byte{0}, toLast: true}, rev, 0, nil)
 	if err != nil {
 		return 0, err
 	}
-	if len(live) == 0 {
-		return compacted, nil
+	for _, r := range live {
+		if !deletedAt(r, rev) {
+			return rev, nil
+		}
 	}
-	return rev, nil
+	return compacted, nil
 }
 
-func (s *Store) isVisible(r *sqllog.Row, rev int64) bool {
-	rec := s.find(r.Key, rev)
-	return rec != nil && rec.id == r.ID
+// deletedAt tells whether a key was deleted at just this revision, even where
+// the same Txn has put it again: etcd does not count it then.
+func deletedAt(r *record, rev int64) bool {
+	for ; r != nil && r.mod == rev; r = r.prev.Load() {
+		if r.tombstone {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Store) isVisible(row *sqllog.Row, rev int64) bool {
+	r := s.find(row.Key, rev)
+	return r != nil && r.id == row.ID && !deletedAt(r, rev)
 }
 
 type kvHash struct {

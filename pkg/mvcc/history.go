@@ -1,17 +1,18 @@
 package mvcc
 
 import (
+	"math"
 	"sort"
 	"sync"
 )
 
-const historyBlock = 2048
-
 // history holds the committed records from the compacted revision on, in order
 // of (revision, sub).
 type history struct {
+	block int // records of one block; never changed
+
 	mu     sync.RWMutex
-	blocks [][]*record // all but the last are full when they are begun anew
+	blocks [][]*record // all but the last are full
 	first  int         // records of blocks[0] that were dropped
 	n      int
 }
@@ -23,11 +24,11 @@ func (h *history) append(records []*record) {
 	h.n += len(records)
 	for len(records) > 0 {
 		last := len(h.blocks) - 1
-		if last < 0 || len(h.blocks[last]) == historyBlock {
-			h.blocks = append(h.blocks, make([]*record, 0, historyBlock))
+		if last < 0 || len(h.blocks[last]) == h.block {
+			h.blocks = append(h.blocks, make([]*record, 0, h.block))
 			last++
 		}
-		free := historyBlock - len(h.blocks[last])
+		free := h.block - len(h.blocks[last])
 		n := min(free, len(records))
 		h.blocks[last] = append(h.blocks[last], records[:n]...)
 		records = records[n:]
@@ -78,7 +79,7 @@ func (h *history) drop(rev int64) {
 		h.blocks, h.first, h.n = nil, 0, 0
 		return
 	}
-	h.n -= block*historyBlock + at - before
+	h.n -= block*h.block + at - before
 	kept := make([][]*record, len(h.blocks)-block)
 	copy(kept, h.blocks[block:])
 	if block > 0 {
@@ -94,14 +95,16 @@ func (h *history) len() int {
 	return h.n
 }
 
-// replaceFirst drops all records up to rev and puts records, all of revision
-// rev, in their place, ordered by sub.
-func (h *history) replaceFirst(rev int64, records []*record) {
+// replace puts records, all of revision rev, in the place of those of that
+// revision, ordered by sub.
+func (h *history) replace(rev int64, records []*record) {
 	sort.Slice(records, func(i, j int) bool { return records[i].sub < records[j].sub })
-	rest := h.from(nil, rev+1, int64(^uint64(0)>>1), int(^uint(0)>>1))
+	before := h.from(nil, 0, rev-1, math.MaxInt)
+	after := h.from(nil, rev+1, math.MaxInt64, math.MaxInt)
 	h.mu.Lock()
 	h.blocks, h.first, h.n = nil, 0, 0
 	h.mu.Unlock()
+	h.append(before)
 	h.append(records)
-	h.append(rest)
+	h.append(after)
 }

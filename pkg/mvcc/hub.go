@@ -6,11 +6,6 @@ import (
 	"time"
 )
 
-const (
-	dispatchRecords = 512  // records matched while hub.mu is held
-	queueRecords    = 4096 // records a watcher in step may have queued
-)
-
 // hub matches committed records with the watchers that are in step. Every
 // watcher is in the index until it is canceled; its state decides whether a
 // match is offered to it.
@@ -42,11 +37,14 @@ func newHub(s *Store) *hub {
 		wake: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	h.dispatched.Store(s.committed.Load())
+	return h
+}
+
+func (h *hub) start() {
 	h.done.Go(h.run)
-	if s.cfg.ProgressInterval > 0 {
+	if h.s.cfg.ProgressInterval > 0 {
 		h.done.Go(h.tick)
 	}
-	return h
 }
 
 // notify tells that the committed revision has moved.
@@ -90,6 +88,12 @@ func (h *hub) tick() {
 	}
 }
 
+func (h *hub) dispatch() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dispatchLocked()
+}
+
 // dispatchLocked matches everything that is committed.
 func (h *hub) dispatchLocked() {
 	for h.dispatchSomeLocked() {
@@ -103,7 +107,7 @@ func (h *hub) dispatchSomeLocked() bool {
 		return false
 	}
 	if h.index.n > 0 {
-		h.buf = h.s.history.from(h.buf[:0], from+1, committed, dispatchRecords)
+		h.buf = h.s.history.from(h.buf[:0], from+1, committed, h.s.cfg.limits.dispatchRecords)
 	}
 	for _, r := range h.buf {
 		h.index.match(r.entry.key, func(w *watcher) { h.offerLocked(w, r) })

@@ -31,9 +31,6 @@ func (p span) contains(key []byte) bool {
 	return bytes.Compare(key, p.key) >= 0 && (p.toLast || bytes.Compare(key, p.end) < 0)
 }
 
-// collectBatch is how many entries are visited while the tree is read-locked.
-const collectBatch = 512
-
 // collect finds the live records of a span at a revision, in order of key: up
 // to limit of them (0: all), and, unless count is nil, how many there are in
 // all. The caller has entered the pins, or holds Store.mu.
@@ -67,7 +64,7 @@ type collector struct {
 	found []*record
 }
 
-// collectSome visits up to collectBatch entries from pivot on, and returns where
+// collectSome visits up to limits.collectEntries entries from pivot on, and returns where
 // to go on. Between two calls the tree may change: that alters nothing that is
 // visible at the collector's revision.
 func (s *Store) collectSome(c *collector, pivot string) (next string, more bool) {
@@ -79,7 +76,7 @@ func (s *Store) collectSome(c *collector, pivot string) (next string, more bool)
 		if !c.span.toLast && key >= end {
 			return false
 		}
-		if visited == collectBatch {
+		if visited == s.cfg.limits.collectEntries {
 			next, more = key, true
 			return false
 		}

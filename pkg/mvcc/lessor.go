@@ -23,8 +23,8 @@ type lease struct {
 	expiry   time.Time
 	pending  bool // its grant is not committed
 	revoking bool // its revocation is not committed
-	// entries holds every key whose newest record names the lease, and perhaps
-	// some that do no longer; readers check.
+	// entries holds every key whose committed record, or a pending one, names the
+	// lease, and perhaps some that do no longer; readers check.
 	entries map[*entry]struct{}
 }
 
@@ -120,9 +120,9 @@ func (l *lessor) attach(id int64, e *entry) {
 	}
 }
 
-// detach takes the key off the lease, unless its newest record names the lease
-// again.
-func (l *lessor) detach(id int64, e *entry) {
+// detach takes the key off the lease, unless its newest record at the committed
+// revision, or one that is pending above it, names the lease.
+func (l *lessor) detach(id int64, e *entry, committed int64) {
 	if id == 0 {
 		return
 	}
@@ -132,8 +132,13 @@ func (l *lessor) detach(id int64, e *entry) {
 	if le == nil {
 		return
 	}
-	if head := e.head.Load(); head != nil && !head.tombstone && head.lease == id {
-		return
+	for r := e.head.Load(); r != nil; r = r.prev.Load() {
+		if r.lease == id {
+			return
+		}
+		if r.mod <= committed {
+			break
+		}
 	}
 	delete(le.entries, e)
 }

@@ -49,8 +49,16 @@ func (p *pins) leave(g uint32) {
 // is closed (false).
 func (p *pins) wait(stop <-chan struct{}) bool {
 	old := p.current.Load() & 1
+	// The other generation is empty, unless the last wait was stopped.
+	if !p.drain(1-old, stop) {
+		return false
+	}
 	p.current.Store(1 - old)
-	gen := &p.gens[old]
+	return p.drain(old, stop)
+}
+
+func (p *pins) drain(g uint32, stop <-chan struct{}) bool {
+	gen := &p.gens[g]
 	gen.waiting.Store(true)
 	defer gen.waiting.Store(false)
 	for gen.readers.Load() != 0 {

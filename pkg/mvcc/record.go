@@ -31,7 +31,7 @@ type record struct {
 	size    int32 // bytes of the value
 
 	tombstone bool
-	dropped   bool        // a delete whose row Scrub has given away; under Store.mu
+	dropped   bool        // Scrub has given its row away; under Store.mu
 	used      atomic.Bool // read since the cache last looked
 
 	value atomic.Pointer[byte] // first byte of the value; nil while not in memory

@@ -8,9 +8,6 @@ import (
 	"github.com/kinsy/kinsy/pkg/sqllog"
 )
 
-// scrubRecords is how many records are unlinked while Store.mu is held.
-const scrubRecords = 1000
-
 // errInterrupted: stop was closed; the rest is done by the next call.
 var errInterrupted = fmt.Errorf("scrub: %w", ErrClosed)
 
@@ -127,13 +124,15 @@ func (c *scrubState) rowsBefore(compaction sqllog.Compaction) []sqllog.ID {
 func (s *Store) unlinkUpTo(rev int64) {
 	var buf []*record
 	for from := int64(0); ; {
-		buf = s.history.from(buf[:0], from, rev, scrubRecords)
+		buf = s.history.from(buf[:0], from, rev, s.cfg.limits.scrubRecords)
 		if len(buf) == 0 {
 			break
 		}
 		s.unlinkSome(buf)
 		from = buf[len(buf)-1].mod + 1
 	}
+	// Watchers in step must have been offered what is dropped.
+	s.hub.dispatch()
 	s.history.drop(rev)
 }
 
@@ -144,6 +143,7 @@ func (s *Store) unlinkSome(records []*record) {
 		if prev := r.prev.Load(); prev != nil {
 			if !prev.tombstone {
 				s.scrub.garbage = append(s.scrub.garbage, prev.id)
+				prev.dropped = true
 			}
 			r.prev.Store(nil)
 		}

@@ -48,6 +48,29 @@ type Config struct {
 	Logger logrus.FieldLogger
 	// Now is the clock of leases; nil means time.Now.
 	Now func() time.Time
+
+	limits limits // tests make them small; zero means defaultLimits
+}
+
+// limits bounds what is done in one step.
+type limits struct {
+	collectEntries  int // entries visited while the tree is read-locked
+	historyBlock    int // records of one block of the history
+	scrubRecords    int // records unlinked while Store.mu is held
+	dispatchRecords int // records matched while hub.mu is held
+	queueRecords    int // records a watcher in step may have queued
+	catchUpRecords  int // history read in one step of a watcher that is behind
+	responseBytes   int // about what one watch response holds
+}
+
+var defaultLimits = limits{
+	collectEntries:  512,
+	historyBlock:    2048,
+	scrubRecords:    1000,
+	dispatchRecords: 512,
+	queueRecords:    4096,
+	catchUpRecords:  1000,
+	responseBytes:   1 << 20,
 }
 
 // Store is the index of one log. Reads and watches may be called concurrently
@@ -83,6 +106,16 @@ type Store struct {
 // Open loads the index from the log in one ordered scan. The hub of watches
 // runs until Close.
 func Open(ctx context.Context, log Log, cfg Config) (*Store, error) {
+	s, err := load(ctx, log, cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.hub.start()
+	return s, nil
+}
+
+// load is Open but for the goroutines of the hub.
+func load(ctx context.Context, log Log, cfg Config) (*Store, error) {
 	if cfg.CacheBytes == 0 {
 		cfg.CacheBytes = DefaultCacheBytes
 	}
@@ -95,7 +128,11 @@ func Open(ctx context.Context, log Log, cfg Config) (*Store, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.limits == (limits{}) {
+		cfg.limits = defaultLimits
+	}
 	s := &Store{log: log, cfg: cfg}
+	s.history.block = cfg.limits.historyBlock
 	s.cache.limit = cfg.CacheBytes
 	s.pins.init()
 	s.lessor.init(cfg.Now)
@@ -207,11 +244,11 @@ func (l *loader) change(r *sqllog.Row) error {
 		tombstone: r.Kind == sqllog.KindDelete,
 	}
 	prev := e.head.Load()
-	if prev != nil {
-		rec.prev.Store(prev)
-		s.lessor.detach(prev.lease, e)
-	}
+	rec.prev.Store(prev)
 	e.head.Store(rec)
+	if prev != nil {
+		s.lessor.detach(prev.lease, e, rec.mod)
+	}
 	s.lessor.attach(rec.lease, e)
 	s.history.append([]*record{rec})
 	s.revision = rec.mod
@@ -239,10 +276,14 @@ func (s *Store) restoreDeleted(c sqllog.Compaction) {
 			entry: &entry{key: d.Key}, mod: rev, sub: int32(d.Sub), tombstone: true, dropped: true,
 		})
 	}
-	s.history.replaceFirst(rev, merged)
+	s.history.replace(rev, merged)
 }
 
 // Head names the newest published row.
 func (s *Store) Head() sqllog.Head {
-	return sqllog.Head{ID: sqllog.ID(s.headID.Load()), Epoch: s.epoch, Revision: sqllog.Revision(s.committed.Load())}
+	h := sqllog.Head{ID: sqllog.ID(s.headID.Load()), Revision: sqllog.Revision(s.committed.Load())}
+	if h.ID > 0 {
+		h.Epoch = s.epoch
+	}
+	return h
 }

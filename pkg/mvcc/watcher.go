@@ -18,11 +18,6 @@ const (
 	canceled
 )
 
-const (
-	catchUpRecords = 1000    // history read in one step of a watcher that is behind
-	responseBytes  = 1 << 20 // about what one response holds
-)
-
 // watcher is one watch of a stream.
 type watcher struct {
 	stream *WatchStream
@@ -52,9 +47,10 @@ func (w *watcher) wants(r *record) bool {
 // takeLocked takes records off the queue, whole revisions, up to the dispatched
 // one, until they fill a response.
 func (w *watcher) takeLocked(dispatched int64) []*record {
+	full := w.stream.hub.s.cfg.limits.responseBytes
 	n, size := 0, 0
 	for n < len(w.queue) && w.queue[n].mod <= dispatched {
-		if size >= responseBytes && w.queue[n].mod != w.queue[n-1].mod {
+		if size >= full && w.queue[n].mod != w.queue[n-1].mod {
 			break
 		}
 		size += len(w.queue[n].entry.key) + int(w.queue[n].size)
@@ -72,6 +68,9 @@ func (w *watcher) takeLocked(dispatched int64) []*record {
 // records to hand out, of whole revisions; caughtUp says that the watcher is in
 // step again, and compacted that it cannot go on.
 func (h *hub) catchUp(w *watcher) (records []*record, caughtUp, compacted bool) {
+	limits := &h.s.cfg.limits
+	pin := h.s.pins.enter() // no history is dropped after the look at compacted
+	defer h.s.pins.leave(pin)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if w.state != behind {
@@ -82,10 +81,10 @@ func (h *hub) catchUp(w *watcher) (records []*record, caughtUp, compacted bool) 
 		return nil, false, true
 	}
 	dispatched := h.dispatched.Load()
-	all := h.s.history.from(nil, w.next, dispatched, catchUpRecords)
+	all := h.s.history.from(nil, w.next, dispatched, limits.catchUpRecords)
 	size := 0
 	for i, r := range all {
-		if size >= responseBytes && r.mod != all[i-1].mod {
+		if size >= limits.responseBytes && r.mod != all[i-1].mod {
 			all = all[:i]
 			break
 		}
@@ -104,6 +103,12 @@ func (h *hub) catchUp(w *watcher) (records []*record, caughtUp, compacted bool) 
 		return records, true, false
 	}
 	return records, false, false
+}
+
+func (h *hub) cancel(w *watcher) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.cancelLocked(w)
 }
 
 // cancelLocked ends a watcher; hub.mu is held.
@@ -152,6 +157,21 @@ func (s *Store) events(ctx context.Context, w *watcher, records []*record) ([]*m
 		}
 	}
 	return out, nil
+}
+
+// withoutReplaced leaves out the puts that the compacted revision itself has
+// replaced: they are not part of what compaction keeps of it.
+func (s *Store) withoutReplaced(records []*record) []*record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	compacted := s.compacted.Load()
+	kept := make([]*record, 0, len(records))
+	for _, r := range records {
+		if r.mod != compacted || !r.dropped || r.tombstone {
+			kept = append(kept, r)
+		}
+	}
+	return kept
 }
 
 // previous gives the value that a change has replaced, nil if it created the key

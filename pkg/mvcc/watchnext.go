@@ -11,6 +11,11 @@ import (
 // stream is closed (ErrClosed).
 func (st *WatchStream) Next(ctx context.Context) (WatchResponse, error) {
 	for {
+		select {
+		case <-st.closed:
+			return WatchResponse{}, ErrClosed
+		default:
+		}
 		resp, ok, err := st.poll(ctx)
 		if ok || err != nil {
 			return resp, err
@@ -26,11 +31,13 @@ func (st *WatchStream) Next(ctx context.Context) (WatchResponse, error) {
 }
 
 // poll gives the next response if there is one now: first what the control
-// queue holds, then answers to progress requests, events that were dispatched,
-// history for watches that are behind, and periodic progress.
+// queue holds, then what an earlier call has failed to hand out, answers to
+// progress requests, events that were dispatched, history for watches that are
+// behind, progress again, since that may have come without an event, and
+// periodic progress.
 func (st *WatchStream) poll(ctx context.Context) (WatchResponse, bool, error) {
 	for _, source := range []func(context.Context) (WatchResponse, bool, error){
-		st.nextControl, st.nextProgress, st.nextDispatched, st.nextHistory, st.nextTick,
+		st.nextControl, st.nextUnsent, st.nextProgress, st.nextDispatched, st.nextHistory, st.nextProgress, st.nextTick,
 	} {
 		if resp, ok, err := source(ctx); ok || err != nil {
 			return resp, ok, err
@@ -51,8 +58,17 @@ func (st *WatchStream) nextControl(context.Context) (WatchResponse, bool, error)
 	return resp, true, nil
 }
 
-// nextProgress answers a request once no watch is behind and everything up to
-// the revision of the request was handed out.
+func (st *WatchStream) nextUnsent(ctx context.Context) (WatchResponse, bool, error) {
+	left := st.unsent
+	if left.w == nil {
+		return WatchResponse{}, false, nil
+	}
+	st.unsent = unsent{}
+	return st.respond(ctx, left.w, left.records)
+}
+
+// nextProgress answers a request once everything up to its revision was handed
+// out.
 func (st *WatchStream) nextProgress(context.Context) (WatchResponse, bool, error) {
 	st.mu.Lock()
 	waiting := len(st.progress) > 0
@@ -66,13 +82,15 @@ func (st *WatchStream) nextProgress(context.Context) (WatchResponse, bool, error
 	h.dispatchLocked()
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if len(st.behind) > 0 {
-		return WatchResponse{}, false, nil
-	}
 	reached := h.dispatched.Load()
 	for _, w := range st.dirty {
 		if len(w.queue) > 0 {
 			reached = min(reached, w.queue[0].mod-1)
+		}
+	}
+	for _, w := range st.behind {
+		if w.state == behind {
+			reached = min(reached, w.next-1)
 		}
 	}
 	if reached < st.progress[0] {
@@ -96,10 +114,14 @@ func (st *WatchStream) nextDispatched(ctx context.Context) (WatchResponse, bool,
 }
 
 // takeDispatched finds a watcher with records that may be handed out. Watchers
-// take turns.
+// take turns. There is none while an answer to Create waits, which must come
+// before the events of its watch.
 func (st *WatchStream) takeDispatched() (*watcher, []*record) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if len(st.control) > 0 {
+		return nil, nil
+	}
 	dispatched := st.hub.dispatched.Load()
 	for range len(st.dirty) {
 		w := st.dirty[0]
@@ -130,7 +152,10 @@ func (st *WatchStream) nextHistory(ctx context.Context) (WatchResponse, bool, er
 		}
 		records, caughtUp, compacted := st.hub.catchUp(w)
 		if compacted {
-			return st.compacted(w), true, nil
+			if resp, ok := st.compacted(w); ok {
+				return resp, true, nil
+			}
+			continue
 		}
 		if !caughtUp {
 			st.mu.Lock()
@@ -144,10 +169,14 @@ func (st *WatchStream) nextHistory(ctx context.Context) (WatchResponse, bool, er
 }
 
 // takeBehind takes the next watcher that is behind, passing over those with a
-// queue: what they have queued comes before their history.
+// queue: what they have queued comes before their history. As takeDispatched it
+// lets answers to Create go first.
 func (st *WatchStream) takeBehind() *watcher {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if len(st.control) > 0 {
+		return nil
+	}
 	for range len(st.behind) {
 		w := st.behind[0]
 		st.behind = st.behind[1:]
@@ -159,28 +188,39 @@ func (st *WatchStream) takeBehind() *watcher {
 	return nil
 }
 
-func (st *WatchStream) compacted(w *watcher) WatchResponse {
-	compacted := st.hub.s.compacted.Load()
-	return WatchResponse{
-		WatchID: w.id, Revision: st.hub.dispatched.Load(), Canceled: true, CompactRevision: compacted,
+// compacted ends a watch that compaction has overtaken. There is no response if
+// the client has canceled the watch meanwhile.
+func (st *WatchStream) compacted(w *watcher) (WatchResponse, bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.watchers[w.id] != w {
+		return WatchResponse{}, false
 	}
+	delete(st.watchers, w.id)
+	w.queue = nil
+	return WatchResponse{
+		WatchID: w.id, Revision: st.hub.dispatched.Load(), Canceled: true, CompactRevision: st.hub.s.compacted.Load(),
+	}, true
 }
 
 // respond builds the response for records. There is none if they are empty, or
-// if the watch was canceled meanwhile.
+// if the watch was canceled meanwhile. After an error the next call begins with
+// the same records.
 func (st *WatchStream) respond(ctx context.Context, w *watcher, records []*record) (WatchResponse, bool, error) {
 	if len(records) == 0 {
 		return WatchResponse{}, false, nil
 	}
 	events, err := st.hub.s.events(ctx, w, records)
 	if errors.Is(err, sqllog.ErrMissing) {
-		st.hub.mu.Lock()
-		live := w.state != canceled
-		st.hub.cancelLocked(w)
-		st.hub.mu.Unlock()
-		return st.compacted(w), live, nil
+		if kept := st.hub.s.withoutReplaced(records); len(kept) < len(records) {
+			return st.respond(ctx, w, kept)
+		}
+		st.hub.cancel(w)
+		resp, ok := st.compacted(w)
+		return resp, ok, nil
 	}
 	if err != nil {
+		st.unsent = unsent{w: w, records: records}
 		return WatchResponse{}, false, err
 	}
 	st.mu.Lock()
@@ -207,6 +247,9 @@ func (st *WatchStream) nextTick(context.Context) (WatchResponse, bool, error) {
 	h.dispatchLocked()
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if len(st.control) > 0 {
+		return WatchResponse{}, false, nil
+	}
 	if st.tick {
 		st.startTickLocked()
 	}

@@ -61,6 +61,15 @@ type WatchStream struct {
 	progress []int64 // requested: the revision each answer must reach
 	tick     bool
 	ticking  []*watcher // still to be told of progress in this tick
+
+	unsent unsent // Next's own
+}
+
+// unsent is what was taken for a watcher and not handed out, since building the
+// response failed.
+type unsent struct {
+	w       *watcher
+	records []*record
 }
 
 // maxControl bounds the answers to Create and Cancel that wait for Next: a client
@@ -71,7 +80,7 @@ const maxControl = 16 << 10
 func (s *Store) NewWatchStream() *WatchStream {
 	st := &WatchStream{
 		hub: s.hub, signal: make(chan struct{}, 1), closed: make(chan struct{}),
-		room: make(chan struct{}, maxControl),
+		room:     make(chan struct{}, maxControl),
 		watchers: map[int64]*watcher{},
 	}
 	s.hub.mu.Lock()
@@ -96,7 +105,7 @@ func (st *WatchStream) wakeUp() {
 func (st *WatchStream) offer(w *watcher, r *record) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if len(w.queue) < queueRecords {
+	if len(w.queue) < st.hub.s.cfg.limits.queueRecords {
 		w.queue = append(w.queue, r)
 		st.markDirtyLocked(w)
 		return true

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/kinsy/kinsy/pkg/mvcc"
@@ -121,7 +122,11 @@ func (p *Primary) compactTo(rev int64, reason string) {
 // compactKey is where kube-apiserver writes the revision it compacts to.
 const compactKey = "compact_rev_key"
 
-// followCompactKey watches kube-apiserver's key and compacts to what it names.
+// followRetry is when a watch of compact_rev_key that has ended is started anew.
+const followRetry = time.Second
+
+// followCompactKey compacts to what kube-apiserver's key names, until the Primary
+// is closed.
 func (p *Primary) followCompactKey() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -132,27 +137,54 @@ func (p *Primary) followCompactKey() {
 		case <-ctx.Done():
 		}
 	})
+	for {
+		err := p.followWatch(ctx)
+		if ctx.Err() != nil || errors.Is(err, mvcc.ErrClosed) {
+			return
+		}
+		p.cfg.Logger.WithError(err).Warn("watch of compact_rev_key ended; it is started anew")
+		timer := time.NewTimer(followRetry)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+}
+
+// followWatch compacts to what the key names now, and to what it names later,
+// until the watch of it ends.
+func (p *Primary) followWatch(ctx context.Context) error {
 	stream := p.store.NewWatchStream()
 	defer stream.Close()
 	if _, err := stream.Create(mvcc.WatchRequest{Key: []byte(compactKey), NoDelete: true}); err != nil {
-		p.cfg.Logger.WithError(err).Error("watch of compact_rev_key")
-		return
+		return err
+	}
+	now, err := p.store.Range(ctx, &pb.RangeRequest{Key: []byte(compactKey)})
+	if err != nil {
+		return err
+	}
+	for _, kv := range now.Kvs {
+		p.compactTo(p.namedRevision(kv), compactKey)
 	}
 	for {
 		resp, err := stream.Next(ctx)
 		if err != nil {
-			return
+			return err
+		}
+		if resp.Canceled {
+			return mvcc.ErrCompacted
 		}
 		for _, ev := range resp.Events {
-			p.compactTo(p.namedRevision(ev), compactKey)
+			p.compactTo(p.namedRevision(ev.Kv), compactKey)
 		}
 	}
 }
 
 // namedRevision reads the key's value: a decimal revision, at most the current
 // one. Anything else is 0.
-func (p *Primary) namedRevision(ev *mvccpb.Event) int64 {
-	rev, err := strconv.ParseInt(string(ev.Kv.Value), 10, 64)
+func (p *Primary) namedRevision(kv *mvccpb.KeyValue) int64 {
+	rev, err := strconv.ParseInt(string(kv.Value), 10, 64)
 	if err != nil || rev > p.store.Revision() {
 		return 0
 	}

@@ -18,10 +18,6 @@ func (p *Primary) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (resp
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case p.leaseGranted <- struct{}{}:
-	default:
-	}
 	return resp, nil
 }
 

@@ -3,6 +3,7 @@ package replicate
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,10 +47,13 @@ const maxGroupBytes = 16 << 20
 // Config of a Primary. Zero values mean the defaults.
 type Config struct {
 	Compaction CompactionConfig
-	// OnFatal is called once when the node must not go on; nil means to panic.
+	// OnFatal is called once when the node must not go on; writes are refused
+	// from then on. It must not wait for Close. nil means to panic.
 	OnFatal func(error)
 	// Logger receives the messages; nil means logrus' standard logger.
 	Logger logrus.FieldLogger
+
+	groupBytes int // tests make it small; 0 means maxGroupBytes
 }
 
 // Primary orders writes and commits them. Its methods may be called
@@ -67,6 +71,7 @@ type Primary struct {
 	forming  *group
 	inflight *group // being appended; nil if none
 	failed   error  // what writes are refused with; nil while serving
+	fatalErr error  // set once, with failed: there is no recovery
 	closed   bool
 
 	// appendMu is held from closing a group to publishing it, so that groups are
@@ -108,6 +113,9 @@ func New(log interface {
 	}
 	if cfg.OnFatal == nil {
 		cfg.OnFatal = func(err error) { panic(err) }
+	}
+	if cfg.groupBytes == 0 {
+		cfg.groupBytes = maxGroupBytes
 	}
 	cfg.Compaction.setDefaults()
 	p := &Primary{
@@ -192,6 +200,7 @@ func (p *Primary) HashKV(ctx context.Context, rev int64) (*pb.HashKVResponse, er
 func (p *Primary) submit(ctx context.Context, eval func(*mvcc.Batch) error) error {
 	g, lead, evalErr, err := p.evaluate(eval)
 	if err != nil {
+		p.tellFatal()
 		return err
 	}
 	if lead {
@@ -215,7 +224,7 @@ func (p *Primary) submit(ctx context.Context, eval func(*mvcc.Batch) error) erro
 func (p *Primary) evaluate(eval func(*mvcc.Batch) error) (wait *group, lead bool, evalErr, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for !p.closed && p.failed == nil && p.forming.batch.Bytes > maxGroupBytes {
+	for !p.closed && p.failed == nil && p.forming.batch.Bytes > p.cfg.groupBytes {
 		p.room.Wait()
 	}
 	switch {
@@ -226,9 +235,10 @@ func (p *Primary) evaluate(eval func(*mvcc.Batch) error) (wait *group, lead bool
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			p.failed = fmt.Errorf("%w: evaluation panicked: %v", ErrUnavailable, r)
-			p.fatal(p.failed)
-			panic(r)
+			p.cfg.Logger.WithField("panic", r).WithField("stack", string(debug.Stack())).Error("evaluation panicked; writes are refused for good")
+			wait, err = nil, fmt.Errorf("%w: evaluation panicked: %v", ErrUnavailable, r)
+			p.failed, p.fatalErr = err, err
+			p.refuseFormingLocked(err)
 		}
 	}()
 	g := p.forming
@@ -258,6 +268,7 @@ func (p *Primary) commit(g *group) {
 	err := p.log.Append(g.batch.Rows)
 	if err == nil {
 		p.store.Publish(g.batch)
+		p.wakeFollowers(g.batch)
 	}
 	p.mu.Lock()
 	p.inflight = nil
@@ -269,6 +280,19 @@ func (p *Primary) commit(g *group) {
 	if err == nil {
 		g.batch.Reset()
 		p.spare = g.batch
+	}
+}
+
+// wakeFollowers tells the background work what a published batch asks for.
+func (p *Primary) wakeFollowers(b *mvcc.Batch) {
+	if b.Compacts() {
+		p.scrubber.wakeUp()
+	}
+	if b.Grants() {
+		select {
+		case p.leaseGranted <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -293,21 +317,37 @@ func (p *Primary) failLocked(g *group, cause error) {
 	err := commitError(cause)
 	p.failures.Add(1)
 	p.cfg.Logger.WithError(cause).WithField("rows", len(g.batch.Rows)).Error("commit failed; writes are refused until the log is recovered")
-	p.store.Rollback(g.batch, p.forming.batch)
-	g.err, p.failed = err, err
-	if next := p.forming; !next.batch.Empty() || next.err != nil {
-		next.err = err
-		close(next.done)
+	next := p.forming
+	p.refuseFormingLocked(err)
+	p.store.Rollback(g.batch, next.batch)
+	g.err = err
+	if p.fatalErr != nil {
+		return
 	}
-	p.forming = newGroup(nil)
-	p.room.Broadcast()
+	p.failed = err
 	if !p.closed {
 		p.done.Go(p.recover)
 	}
 }
 
-func (p *Primary) fatal(err error) {
-	p.fatalOnce.Do(func() { p.cfg.OnFatal(err) })
+// refuseFormingLocked fails the writes of the forming group: its leader will not
+// append it.
+func (p *Primary) refuseFormingLocked(err error) {
+	p.forming.err = err
+	close(p.forming.done)
+	p.forming = newGroup(nil)
+	p.room.Broadcast()
+}
+
+// tellFatal calls OnFatal, once, if there is a reason to, and reports that.
+func (p *Primary) tellFatal() bool {
+	p.mu.Lock()
+	err := p.fatalErr
+	p.mu.Unlock()
+	if err != nil {
+		p.fatalOnce.Do(func() { p.cfg.OnFatal(err) })
+	}
+	return err != nil
 }
 
 // Err is what writes are refused with, nil while they are served.
@@ -339,6 +379,9 @@ func (p *Primary) recover() {
 		}
 		if err := p.tryRecover(ctx); err != nil {
 			p.cfg.Logger.WithError(err).Debug("log is not recovered yet")
+			if p.tellFatal() {
+				return
+			}
 			continue
 		}
 		p.cfg.Logger.WithField("after", time.Since(started)).Info("log recovered; writes are served again")
@@ -355,9 +398,7 @@ func (p *Primary) tryRecover(ctx context.Context) error {
 	}
 	committed := p.store.Head()
 	if head.ID < committed.ID {
-		err := fmt.Errorf("%w: log holds rows up to %d of %d acknowledged", sqllog.ErrCorrupt, head.ID, committed.ID)
-		p.fatal(err)
-		return err
+		return p.die(fmt.Errorf("%w: log holds rows up to %d of %d acknowledged", sqllog.ErrCorrupt, head.ID, committed.ID))
 	}
 	if head.ID > committed.ID {
 		if err := p.log.Truncate(ctx, committed); err != nil {
@@ -365,7 +406,15 @@ func (p *Primary) tryRecover(ctx context.Context) error {
 		}
 	}
 	p.mu.Lock()
-	p.failed = nil
-	p.mu.Unlock()
-	return nil
+	defer p.mu.Unlock()
+	p.failed = p.fatalErr
+	return p.fatalErr
+}
+
+// die makes the refusal of writes final.
+func (p *Primary) die(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failed, p.fatalErr = err, err
+	return err
 }

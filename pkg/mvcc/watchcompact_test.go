@@ -1,0 +1,114 @@
+package mvcc
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/kinsy/kinsy/pkg/sqllog"
+)
+
+func TestCompactionCancelsWatchesBehind(t *testing.T) {
+	d := newDB(t, Config{})
+	for range 5 {
+		d.write(put("a", "1"))
+	}
+	s := d.stream()
+	behind := s.create(from(2))
+	s.create(from(5))
+	d.compact(5)
+	d.scrub()
+	s.gets("created", "created")
+	if r := s.next(); r.WatchID != behind || say(r) != "compacted 5" {
+		t.Fatalf("%+v", r)
+	}
+	s.gets("5:put a,6:put a")
+	if err := s.Cancel(behind); !errors.Is(err, ErrWatchNotFound) {
+		t.Fatalf("a watch that is gone was canceled: %v", err)
+	}
+	if got := d.store.watchers(); got != 1 {
+		t.Fatalf("%v watchers", got)
+	}
+}
+
+// TestCompactionOvertakesDispatch: what is committed, compacted and dropped before
+// the hub comes to it must still reach the watches in step.
+func TestCompactionOvertakesDispatch(t *testing.T) {
+	d := newStillDB(t, Config{})
+	s := d.stream()
+	s.create(everything)
+	s.gets("created")
+	for _, key := range []string{"a", "b", "c"} {
+		d.write(put(key, "1"))
+	}
+	d.compact(4)
+	d.scrub()
+	d.store.hub.dispatch()
+	s.gets("2:put a,3:put b,4:put c")
+}
+
+// TestCompactionTakesQueuedValues: the value of a queued event is gone from memory
+// and log.
+func TestCompactionTakesQueuedValues(t *testing.T) {
+	d := newStillDB(t, Config{CacheBytes: 1, limits: small})
+	s := d.stream()
+	s.create(everything)
+	s.gets("created")
+	for range 4 {
+		d.write(put("a", "1"))
+	}
+	d.store.hub.dispatch()
+	d.compact(4)
+	d.scrub()
+	s.gets("compacted 4")
+	s.nothing()
+}
+
+func TestWatchAtTheCompactedRevision(t *testing.T) {
+	d := newDB(t, Config{limits: small})
+	for _, key := range []string{"a", "b", "c", "d"} {
+		d.write(put(key, "1"))
+	}
+	d.write(del("a", ""), put("b", "2"), del("c", "d"))
+	d.write(put("a", "again"))
+	d.compact(6)
+	d.write(del("b", ""))
+	check := func(when string) {
+		t.Helper()
+		s := d.stream()
+		s.create(WatchRequest{Key: []byte{0}, FromKey: true, StartRevision: 6, PrevKV: true})
+		s.gets("created")
+		got := say(s.next())
+		for !strings.HasSuffix(got, "8:delete b was 2") {
+			got += "," + say(s.next())
+		}
+		if want := "6:delete a,6:put b,6:delete c,7:put a,8:delete b was 2"; got != want {
+			t.Fatalf("%s: got %s", when, got)
+		}
+		s.Close()
+	}
+	check("before scrubbing")
+	d.reopen()
+	check("reopened before scrubbing")
+	err := d.store.Scrub(nil, func() int { return 1 }, func(ids []sqllog.ID, c sqllog.Compaction) error {
+		if len(d.rows()) == 8 {
+			return errRemove
+		}
+		return d.log.Remove(ids, c)
+	})
+	if !errors.Is(err, errRemove) {
+		t.Fatal(err)
+	}
+	check("half scrubbed")
+	d.reopen()
+	check("reopened half scrubbed")
+	d.scrub()
+	check("scrubbed")
+	if rows := d.rows(); len(rows) != 4 { // d; b and a at 6 and 7, b's delete
+		t.Fatalf("%d rows are left: %+v", len(rows), rows)
+	}
+	d.reopen()
+	check("reopened")
+	d.scrub()
+	check("scrubbed again")
+}
