@@ -1,0 +1,112 @@
+package apiserver
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/kinsy/kinsy/test/kubernetes/process"
+)
+
+// testConsistentReads checks by the metrics of kube-apiserver that consistent
+// lists came from its watch cache: that works only with progress requests that
+// are answered in time.
+func (c *cluster) testConsistentReads(t *testing.T) {
+	c.listAll(t, configMaps.path)
+	const name = "apiserver_watch_cache_consistent_read_total"
+	served := 0
+	lines := bufio.NewScanner(strings.NewReader(c.kubectl(t, "get", "--raw", "/metrics")))
+	for lines.Scan() {
+		line := lines.Text()
+		if !strings.HasPrefix(line, name) {
+			continue
+		}
+		switch {
+		case !strings.Contains(line, `fallback="false"`) || !strings.Contains(line, `success="true"`):
+			t.Errorf("not served from the cache: %s", line)
+		case strings.Contains(line, `resource="configmaps"`):
+			served++
+		}
+	}
+	if served == 0 {
+		t.Errorf("no list of config maps among %s", name)
+	}
+}
+
+// requestCount matches kinsy's count of the requests of one method that ended
+// with one code.
+var requestCount = regexp.MustCompile(`^kinsy_grpc_requests_total\{code="(\w+)",method="([\w./]+)"\} (\d+)`)
+
+// expectedCodes are the ends of requests that a healthy kube-apiserver leads
+// to. OutOfRange is the answer for a compacted or future revision, Canceled the
+// end of a watch whose client went away.
+var expectedCodes = map[string]string{
+	"KV/Range":           "OK OutOfRange",
+	"KV/RangeStream":     "OK OutOfRange Canceled",
+	"KV/Txn":             "OK",
+	"KV/Compact":         "OK OutOfRange Unimplemented",
+	"Lease/LeaseGrant":   "OK",
+	"Watch/Watch":        "OK Canceled",
+	"Maintenance/Status": "OK",
+}
+
+// testRequests checks by the metrics of kinsy what kube-apiserver has asked
+// since the last restart: nothing but the calls that both profiles are made
+// for, lists by RangeStream among them, and no errors.
+func (c *cluster) testRequests(t *testing.T) {
+	if c.kind == process.Reference {
+		t.Skip("reads the metrics of kinsy")
+	}
+	seen := map[string]bool{}
+	lines := bufio.NewScanner(strings.NewReader(c.storeMetrics(t)))
+	for lines.Scan() {
+		m := requestCount.FindStringSubmatch(lines.Text())
+		if m == nil || m[3] == "0" {
+			continue
+		}
+		code, method := m[1], m[2]
+		seen[method+" "+code] = true
+		if !strings.Contains(" "+expectedCodes[method]+" ", " "+code+" ") {
+			t.Errorf("%s requests of %s ended with %s", m[3], method, code)
+		}
+	}
+	if !seen["KV/RangeStream OK"] {
+		t.Error("no list came by RangeStream")
+	}
+	if refused := seen["KV/Compact Unimplemented"]; refused != (c.kind == process.Netsy) {
+		t.Errorf("compact calls refused: %v in profile %s", refused, c.kind)
+	}
+}
+
+func (c *cluster) storeMetrics(t *testing.T) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
+	defer cancel()
+	text, err := fetch(ctx, c.store.MetricsURL()+"/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func fetch(ctx context.Context, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", fmt.Errorf("build request: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", fmt.Errorf("get metrics: %w", err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", fmt.Errorf("read metrics: %w", err)
+	}
+	return string(text), nil
+}

@@ -1,0 +1,159 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kinsy/kinsy/test/kubernetes/process"
+)
+
+const (
+	writeInterval = 20 * time.Millisecond
+	writeTimeout  = 10 * time.Second
+	settleTimeout = time.Minute
+)
+
+var errTooFew = errors.New("too few writes")
+
+// writer creates objects one after the other, whatever becomes of each, and
+// remembers those that were acknowledged.
+type writer struct {
+	cluster  *cluster
+	resource resource
+	prefix   string
+	stop     context.CancelFunc
+	done     chan struct{}
+
+	mu       sync.Mutex
+	versions map[string]string // acknowledged: name to resource version
+	failed   int
+}
+
+// write starts a writer. It ends with the test, or by finish.
+func (c *cluster) write(t *testing.T, r resource, prefix string) *writer {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &writer{cluster: c, resource: r, prefix: prefix, stop: cancel, done: make(chan struct{}), versions: map[string]string{}}
+	go func() {
+		defer close(w.done)
+		w.run(ctx)
+	}()
+	t.Cleanup(w.finish)
+	return w
+}
+
+// finish ends the writer after the write under way.
+func (w *writer) finish() {
+	w.stop()
+	<-w.done
+}
+
+func (w *writer) run(ctx context.Context) {
+	ticker := time.NewTicker(writeInterval)
+	defer ticker.Stop()
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		w.writeOne(fmt.Sprintf("%s-%05d", w.prefix, i))
+	}
+}
+
+// writeOne is not bound to the context of run: a write that was begun is always
+// known to have been acknowledged or not.
+func (w *writer) writeOne(name string) {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	out, err := w.cluster.create(ctx, w.resource, name)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		w.failed++
+		return
+	}
+	w.versions[name] = out.Metadata.ResourceVersion
+}
+
+func (w *writer) acknowledged() (versions map[string]string, failed int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	versions = make(map[string]string, len(w.versions))
+	for name, version := range w.versions {
+		versions[name] = version
+	}
+	return versions, w.failed
+}
+
+// awaitMore waits until n more writes have been acknowledged.
+func (w *writer) awaitMore(t *testing.T, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), settleTimeout)
+	defer cancel()
+	before, _ := w.acknowledged()
+	err := process.Until(ctx, pollInterval, func(context.Context) error {
+		now, failed := w.acknowledged()
+		if len(now) < len(before)+n {
+			return fmt.Errorf("%w: %d acknowledged, %d failed", errTooFew, len(now), failed)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("write %s: %v", w.prefix, err)
+	}
+}
+
+// checkStored checks that every acknowledged object is there, in the version
+// that was acknowledged.
+func (w *writer) checkStored(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
+	defer cancel()
+	var all list
+	if err := w.cluster.do(ctx, http.MethodGet, w.resource.path, nil, &all); err != nil {
+		t.Fatal(err)
+	}
+	stored := map[string]string{}
+	for _, item := range all.Items {
+		stored[item.Metadata.Name] = item.Metadata.ResourceVersion
+	}
+	versions, failed := w.acknowledged()
+	for name, version := range versions {
+		if stored[name] != version {
+			t.Errorf("%s: acknowledged with version %s, stored with %q", name, version, stored[name])
+		}
+	}
+	t.Logf("%s: %d acknowledged, %d failed", w.prefix, len(versions), failed)
+}
+
+// checkWatched checks that the watcher got every acknowledged object exactly
+// once, and its events in the order of their versions. Only deletions may share
+// a version: the objects of a lease expire together.
+func (w *writer) checkWatched(t *testing.T, on *watcher) {
+	t.Helper()
+	versions, _ := w.acknowledged()
+	for name, version := range versions {
+		if event := on.await(t, "ADDED", name, settleTimeout); event.Object.Metadata.ResourceVersion != version {
+			t.Errorf("%s: acknowledged with version %s, watched with %s", name, version, event.Object.Metadata.ResourceVersion)
+		}
+	}
+	seen, opened, expired := on.events()
+	if expired != nil {
+		t.Errorf("watch on %s: %v", w.resource.path, expired)
+	}
+	last := int64(0)
+	for _, event := range seen {
+		version := parseVersion(t, event.Object.Metadata.ResourceVersion)
+		if version < last || version == last && event.Type != "DELETED" {
+			t.Errorf("watch on %s: version %d after %d", w.resource.path, version, last)
+		}
+		last = version
+	}
+	t.Logf("watch on %s: %d events, opened %d times", w.resource.path, len(seen), opened)
+}
