@@ -26,18 +26,18 @@ format:
 
 vet:
 	go vet ./...
-	@for dir in $(NESTED); do echo "go vet in $$dir"; (cd $$dir && go vet ./...) || exit 1; done
+	@for dir in $(NESTED); do echo "go vet in $$dir"; (cd $$dir && CGO_ENABLED=0 go vet ./...) || exit 1; done
 
 staticcheck:
 	go run $(STATICCHECK) ./...
-	@for dir in $(NESTED); do echo "staticcheck in $$dir"; (cd $$dir && go run $(STATICCHECK) ./...) || exit 1; done
+	@for dir in $(NESTED); do echo "staticcheck in $$dir"; (cd $$dir && CGO_ENABLED=0 go run $(STATICCHECK) ./...) || exit 1; done
 
 tidy:
 	go mod tidy -diff
 
 # A real kube-apiserver and Kubernetes' own storage tests on kinsy.
 test-kubernetes:
-	cd test/kubernetes && go test -count=1 -timeout 30m ./...
+	cd test/kubernetes && go test -count=1 -p 1 -timeout 30m ./...
 
 # Random operations against kinsy and an embedded etcd, every answer compared.
 test-differential:
@@ -45,7 +45,7 @@ test-differential:
 
 # kine's own client package, through which K3s keeps its bootstrap data.
 test-kineclient:
-	cd test/kineclient && go test -count=1 -timeout 10m ./...
+	cd test/kineclient && CGO_ENABLED=0 go test -count=1 -timeout 10m ./...
 
 # Real processes killed, frozen, and run out of disk.
 test-faults:
