@@ -62,12 +62,12 @@ var _ engine = (*parts)(nil)
 // does not open.
 func openEngine(ctx context.Context, env engineEnv) (_ engine, err error) {
 	p := &parts{}
+	path := env.cfg.LogPath()
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.Close())
+			err = describeDamage(ctx, path, errors.Join(err, p.Close()))
 		}
 	}()
-	path := env.cfg.LogPath()
 	if err := createPrivate(path); err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func openEngine(ctx context.Context, env engineEnv) (_ engine, err error) {
 		return nil, fmt.Errorf("%w; give --data-dir or --endpoint another place", err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open log %s: %w", path, err)
+		return nil, err
 	}
 	p.store, err = mvcc.Open(ctx, p.log, mvcc.Config{
 		CacheBytes:       orOff(env.cfg.ValueCacheBytes, -1),
@@ -99,6 +99,18 @@ func openEngine(ctx context.Context, env engineEnv) (_ engine, err error) {
 	}
 	p.server = server.New(cfg)
 	return p, nil
+}
+
+// describeDamage adds to the error of a log that is corrupt what is still readable of it. The log is closed.
+func describeDamage(ctx context.Context, path string, err error) error {
+	if !errors.Is(err, sqllog.ErrCorrupt) {
+		return err
+	}
+	report, salvageErr := sqllog.Salvage(ctx, path)
+	if salvageErr != nil {
+		return errors.Join(err, salvageErr)
+	}
+	return fmt.Errorf("%w\n%s", err, report)
 }
 
 // createPrivate creates the log's file, if it is missing, for its owner only; SQLite would let everyone read it. The files
