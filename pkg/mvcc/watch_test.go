@@ -337,8 +337,9 @@ func TestRevisionIsNeverSplit(t *testing.T) {
 	d.write(ops...)
 	d.write(del("k", "l"))
 	got := map[int64]int{}
-	for range 5 {
+	for events := 0; events < 401; {
 		r := s.next()
+		events += len(r.Events)
 		count := map[int64]int{}
 		for _, ev := range r.Events {
 			count[ev.Kv.ModRevision]++

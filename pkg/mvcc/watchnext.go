@@ -189,14 +189,14 @@ func (st *WatchStream) takeBehind() *watcher {
 }
 
 // compacted ends a watch that compaction has overtaken. There is no response if
-// the client has canceled the watch meanwhile.
+// the client has canceled the watch meanwhile. As in etcd its id stays taken
+// until the client cancels it.
 func (st *WatchStream) compacted(w *watcher) (WatchResponse, bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.watchers[w.id] != w {
 		return WatchResponse{}, false
 	}
-	delete(st.watchers, w.id)
 	w.queue = nil
 	return WatchResponse{
 		WatchID: w.id, Revision: st.hub.dispatched.Load(), Canceled: true, CompactRevision: st.hub.s.compacted.Load(),

@@ -13,9 +13,10 @@ import (
 type worldStream struct {
 	*WatchStream
 	watches map[int64]*worldWatch
-	refused []error // of Create; the answers are still to come
-	gone    []int64 // canceled by the client; the answers are still to come
-	asked   []int64 // committed revisions when progress was asked for
+	refused []error        // of Create; the answers are still to come
+	gone    []int64        // canceled by the client; the answers are still to come
+	over    map[int64]bool // ended by compaction; the id stays taken
+	asked   []int64        // committed revisions when progress was asked for
 }
 
 type worldWatch struct {
@@ -32,7 +33,7 @@ func (w *world) stream() *worldStream {
 	if n := len(w.streams); n > 0 && (n == 3 || w.chance(80)) {
 		return w.streams[w.IntN(n)]
 	}
-	s := &worldStream{WatchStream: w.store.NewWatchStream(), watches: map[int64]*worldWatch{}}
+	s := &worldStream{WatchStream: w.store.NewWatchStream(), watches: map[int64]*worldWatch{}, over: map[int64]bool{}}
 	w.streams = append(w.streams, s)
 	return s
 }
@@ -63,7 +64,7 @@ func (w *world) stepWatch() {
 		if !errors.Is(err, ErrWatchIDInUse) && req.StartRevision >= 0 {
 			w.Fatal(err)
 		}
-		if s.watches[req.ID] == nil && req.StartRevision >= 0 {
+		if s.watches[req.ID] == nil && !s.over[req.ID] && req.StartRevision >= 0 {
 			w.Fatalf("id %d is not in use", req.ID)
 		}
 		s.refused = append(s.refused, err)
@@ -187,6 +188,7 @@ func (w *world) response(s *worldStream, r WatchResponse) {
 			w.Fatalf("watch at %d canceled: %+v", x.pos, r)
 		}
 		delete(s.watches, r.WatchID)
+		s.over[r.WatchID] = true
 	case len(r.Events) > 0:
 		w.delivered(x, r)
 	default:
