@@ -24,7 +24,7 @@ func (l *Log) Append(rows []Row) error {
 		return err
 	}
 	start := time.Now()
-	err := l.writeLocked(func(w *writer) error { return w.insert(rows) })
+	err := l.moveHeadLocked(func(w *writer) error { return w.insert(rows) })
 	l.metrics.commit(len(rows), time.Since(start), err)
 	if err != nil {
 		return fmt.Errorf("append rows %d to %d: %w", rows[0].ID, rows[len(rows)-1].ID, err)

@@ -12,6 +12,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	sqllogtest.Run(t, func(t *testing.T, dir string) sqllogtest.Log {
 		logger := logrus.New()
 		logger.SetOutput(t.Output())

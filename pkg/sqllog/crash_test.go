@@ -67,6 +67,7 @@ func writeUntilKilled(path string) error {
 // TestKill kills the writing process at random moments. What it acknowledged is
 // there afterwards, in whole groups, and the log goes on.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	rounds := 6
 	if testing.Short() {
 		rounds = 3

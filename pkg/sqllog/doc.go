@@ -39,8 +39,9 @@
 // # Failures
 //
 //	ErrFull     nothing was written; the log goes on once there is space
-//	ErrIO       the outcome is unknown, and no write is taken until Recover has
-//	            settled it by a durable write of its own and named the head
+//	ErrIO       the outcome is unknown; of Append and Truncate so is the head, and
+//	            no write is taken until Recover has settled it by a durable
+//	            write of its own
 //	ErrCorrupt  the file is damaged; Salvage says what is readable
 //
 // # Head

@@ -127,6 +127,9 @@ func TestDiskFull(t *testing.T) {
 		if _, err := l.Recover(t.Context()); !errors.Is(err, ErrFull) {
 			t.Fatalf("recover on a full disk: %v", err)
 		}
+		if err := appendNext(); !errors.Is(err, ErrFull) || errors.Is(err, ErrIO) {
+			t.Fatalf("append to a full disk: %v", err)
+		}
 		v.set(nil)
 		if got, err := l.Recover(t.Context()); err != nil || got != head || l.Head() != head {
 			t.Fatalf("recovered %+v, want %+v: %v", got, head, err)
@@ -223,6 +226,36 @@ func headAfterCrash(t *testing.T, v *faultVFS, rng *rand.Rand) Head {
 	return openTest(t, Config{Path: filepath.Join(dir, "log.db")}).Head()
 }
 
+// TestRemoveError: a removal that failed is tried again, and holds up nothing.
+func TestRemoveError(t *testing.T) {
+	v := newFaultVFS(t)
+	path := filepath.Join(t.TempDir(), "log.db")
+	l := openTest(t, Config{Path: path, vfs: v.name})
+	if err := l.Append(group(l.Head(), 50)); err != nil {
+		t.Fatal(err)
+	}
+	v.set(afterOps(1, sqlite3.SQLITE_IOERR, walWrite))
+	c := Compaction{Revision: 2}
+	if err := l.Remove([]ID{1, 2, 50}, c); !errors.Is(err, ErrIO) {
+		t.Fatalf("remove on a bad disk: %v", err)
+	}
+	v.set(nil)
+	wholeGroups(t, l, 1, func(Revision) int { return 50 })
+	if err := l.Append(group(l.Head(), 50)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Remove([]ID{1, 2, 50}, c); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = openTest(t, Config{Path: path})
+	if n, err := l.Rows(t.Context()); err != nil || n != 97 || l.Compaction().Revision != 2 || l.Head().ID != 100 {
+		t.Errorf("%d rows, compaction %+v, head %+v: %v", n, l.Compaction(), l.Head(), err)
+	}
+}
+
 // TestReadError: a disk that does not read is no corruption.
 func TestReadError(t *testing.T) {
 	v := newFaultVFS(t)
@@ -283,6 +316,7 @@ func TestCheckpointFailure(t *testing.T) {
 // through a run of appends, checkpoints and removals, and opens it: every
 // acknowledged row is there, and no part of a group.
 func TestPowerFailure(t *testing.T) {
+	t.Parallel()
 	type image struct {
 		dir     string
 		acked   ID

@@ -34,11 +34,11 @@ type Log struct {
 	d   *dialect
 
 	// mu is held through every write. No other lock is taken under it.
-	mu       sync.Mutex
-	w        *writer // nil after a Recover that could not open one
-	closed   bool
-	mustHeal bool // a write failed with ErrIO: Recover has to tell what is on disk
-	removed  Head // the newest row that compaction has taken away
+	mu      sync.Mutex
+	w       *writer // nil after a Recover that could not open one
+	closed  bool
+	broken  error // why no write is taken before Recover has succeeded
+	removed Head  // the newest row that compaction has taken away
 
 	identity Identity // never changed once the log is open
 
@@ -160,16 +160,24 @@ func (l *Log) close() error {
 	return errors.Join(errs...)
 }
 
-// write runs fn in a transaction of the writer, one at a time. After ErrIO every
-// write is refused until Recover has told what is on disk.
+// writeLocked runs fn in a transaction of the writer, one at a time.
 func (l *Log) writeLocked(fn func(w *writer) error) error {
-	if l.w == nil || l.mustHeal {
-		return fmt.Errorf("%w: an earlier write failed; the log must be recovered", ErrIO)
+	if l.broken != nil {
+		return fmt.Errorf("log is not recovered: %w", l.broken)
 	}
 	start := time.Now()
 	err := l.w.tx(func() error { return fn(l.w) })
-	l.mustHeal = errors.Is(err, ErrIO)
 	l.slow(start, "slow log write")
+	return err
+}
+
+// moveHeadLocked is writeLocked for what moves the head: after ErrIO the head is
+// unknown, and every write is refused until Recover has told it.
+func (l *Log) moveHeadLocked(fn func(w *writer) error) error {
+	err := l.writeLocked(fn)
+	if l.broken == nil && errors.Is(err, ErrIO) {
+		l.broken = err
+	}
 	return err
 }
 
@@ -194,12 +202,11 @@ func (l *Log) Recover(ctx context.Context) (Head, error) {
 	if err := ctx.Err(); err != nil {
 		return Head{}, err
 	}
-	l.mustHeal = true
 	s, err := l.recoverLocked()
+	l.broken = err
 	if err != nil {
 		return Head{}, fmt.Errorf("recover log: %w", err)
 	}
-	l.mustHeal = false
 	l.head.Store(&s.head)
 	l.removed = s.removed
 	l.ckpt.start()

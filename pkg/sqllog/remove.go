@@ -29,7 +29,7 @@ func (l *Log) Truncate(ctx context.Context, to Head) error {
 	case to == head:
 		return nil
 	}
-	err := l.writeLocked(func(w *writer) error {
+	err := l.moveHeadLocked(func(w *writer) error {
 		if err := w.mayEndAt(to, head, l.removed); err != nil {
 			return err
 		}
@@ -72,7 +72,8 @@ func (w *writer) mayEndAt(to, head, removed Head) error {
 // over all calls of one compaction (see doc.go); absent ones are passed over.
 // If compact rows are among them, c is what the newest of them says; where c has
 // a revision it is recorded with the removal. One call is one transaction: the
-// caller keeps it small, since writes wait for it.
+// caller keeps it small, since writes wait for it. After an error it may be
+// called again, with the same ids.
 func (l *Log) Remove(ids []ID, c Compaction) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -195,6 +195,7 @@ func checkReport(t *testing.T, rep Report) {
 
 // TestDamageNeverPanics damages many places at random.
 func TestDamageNeverPanics(t *testing.T) {
+	t.Parallel()
 	healthy := healthyFile(t)
 	rng := rand.New(rand.NewPCG(8, 8))
 	for i := range 24 {

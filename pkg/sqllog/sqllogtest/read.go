@@ -32,7 +32,7 @@ func testScanWindows(f *fixture) {
 
 // testScanPages crosses the pages in which an implementation reads.
 func testScanPages(f *fixture) {
-	all := f.fill(4321, 500)
+	all := f.fill(3210, 500)
 	f.holds(all)
 	for _, n := range []sqllog.ID{999, 1000, 1001, 2000} {
 		f.same(f.scan(n, n+1000), all[n:n+1000])

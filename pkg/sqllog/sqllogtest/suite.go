@@ -34,7 +34,7 @@ type Log interface {
 var _ Log = (*sqllog.Log)(nil)
 
 // Run runs the suite. open opens the log that is kept in dir, creating it the
-// first time; the suite closes it and opens it again.
+// first time; the suite closes it and opens it again. The tests run in parallel.
 func Run(t *testing.T, open func(t *testing.T, dir string) Log) {
 	for _, c := range []struct {
 		name string
@@ -68,6 +68,7 @@ func Run(t *testing.T, open func(t *testing.T, dir string) Log) {
 		{"close during reads", testCloseReads},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			f := &fixture{T: t, dir: t.TempDir(), open: open}
 			f.log = open(t, f.dir)
 			t.Cleanup(func() { f.check(f.log.Close()) })
