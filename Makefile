@@ -4,6 +4,8 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 LDFLAGS     := -s -w -X github.com/kinsy/kinsy/pkg/cli.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 30s
+ROUNDS      ?= 100
+OPS         ?= 100000
 
 # Modules of their own below test/, so that kinsy itself does not depend on what its tests compare it with.
 NESTED := $(patsubst %/go.mod,%,$(wildcard test/*/go.mod))
@@ -39,17 +41,17 @@ tidy:
 test-kubernetes:
 	cd test/kubernetes && go test -count=1 -p 1 -timeout 30m ./...
 
-# Random operations against kinsy and an embedded etcd, every answer compared.
+# OPS random operations against kinsy and an embedded etcd, every answer and event compared.
 test-differential:
-	cd test/differential && go test -count=1 -timeout 20m ./...
+	cd test/differential && go test -count=1 -timeout 30m . -args -ops=$(OPS)
 
 # kine's own client package, through which K3s keeps its bootstrap data.
 test-kineclient:
 	cd test/kineclient && CGO_ENABLED=0 go test -count=1 -timeout 10m ./...
 
-# Real processes killed, frozen, and run out of disk.
+# Real processes killed, cut from power, run out of disk, on damaged files; ROUNDS of kill -9 on one store.
 test-faults:
-	cd test/faults && go test -count=1 -timeout 20m ./...
+	cd test/faults && CGO_ENABLED=0 KINSY_FAULT_ROUNDS=$(ROUNDS) go test -count=1 -timeout 20m ./...
 
 # Every fuzz target for FUZZTIME.
 fuzz:

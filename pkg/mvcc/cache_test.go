@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kinsy/kinsy/pkg/mvcc/mvcctest"
+	"github.com/kinsy/kinsy/pkg/sqllog"
 )
 
 // cached sums up the values in memory by looking at every record.
@@ -74,6 +77,31 @@ func TestCacheKeepsWhatIsRead(t *testing.T) {
 	}
 	if got := d.store.cache.miss.Load(); got != before {
 		t.Fatalf("a hot value was fetched %d times", got-before)
+	}
+}
+
+// TestCacheCountsOnce: two readers fetch the same value at the same time.
+func TestCacheCountsOnce(t *testing.T) {
+	d := newDB(t, Config{CacheBytes: 50})
+	d.write(put("a", string(make([]byte, 20))))
+	d.write(put("b", string(make([]byte, 20)))) // a is evicted
+	var both, done sync.WaitGroup
+	both.Add(2)
+	d.log.Hook(mvcctest.Hooks{Values: func([]sqllog.ID) error {
+		both.Done()
+		both.Wait()
+		return nil
+	}})
+	for range 2 {
+		done.Go(func() {
+			if _, err := d.store.Range(context.Background(), &pb.RangeRequest{Key: []byte("a")}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	done.Wait()
+	if got := d.cached(); got != d.store.cache.bytes.Load() || d.store.cache.n != 1 {
+		t.Fatalf("%d bytes are cached, %d counted of %d values", got, d.store.cache.bytes.Load(), d.store.cache.n)
 	}
 }
 

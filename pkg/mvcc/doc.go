@@ -52,6 +52,7 @@
 //
 // # Locks
 //
-// Store.mu, then treeMu, then lessor.mu; hub.mu, then WatchStream.mu, then
-// history.mu. No lock of one list is taken while one of the other is held.
+// Store.mu, then treeMu, then lessor.mu; hub.mu, then WatchStream.mu. No lock of
+// one list is taken while one of the other is held. Under history.mu,
+// scrubState.mu and cache.mu no other lock is taken.
 package mvcc

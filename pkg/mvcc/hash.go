@@ -49,16 +49,8 @@ func (s *Store) HashKV(ctx context.Context, rev int64) (*pb.HashKVResponse, erro
 	}
 	return &pb.HashKVResponse{
 		Header: &pb.ResponseHeader{Revision: current}, Hash: h.Sum32(),
-		CompactRevision: hashCompactRevision(compacted), HashRevision: rev,
+		CompactRevision: compacted, HashRevision: rev,
 	}, nil
-}
-
-// hashCompactRevision is etcd's: -1 for a store that was never compacted.
-func hashCompactRevision(compacted int64) int64 {
-	if compacted == 0 {
-		return -1
-	}
-	return compacted
 }
 
 // visibleAt is the revision at which compacted rows must be visible to count:

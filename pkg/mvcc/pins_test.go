@@ -95,10 +95,11 @@ func TestPinsConcurrently(t *testing.T) {
 					}
 				}
 				p.leave(pin)
+				runtime.Gosched()
 			}
 		})
 	}
-	for range 5000 {
+	for range 2000 {
 		old := current.Swap(&thing{})
 		p.wait(nil)
 		old.gone.Store(true)

@@ -42,7 +42,8 @@ func (c *scrubState) publish(b *Batch) {
 
 // EvaluateCompact adds the row that compacts to rev. ErrCompacted if that was
 // done already, ErrFutureRevision above the committed revision. No revision
-// moves.
+// moves. A compaction to 0, which a store that was never compacted takes once,
+// adds no row.
 func (s *Store) EvaluateCompact(b *Batch, rev int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,6 +52,10 @@ func (s *Store) EvaluateCompact(b *Batch, rev int64) error {
 		return ErrCompacted
 	case rev > s.committed.Load():
 		return ErrFutureRevision
+	case rev == 0: // frees nothing, so that there is nothing to record
+		s.compact = 0
+		s.compacted.Store(0)
+		return nil
 	}
 	var deleted []sqllog.DeletedKey
 	for _, r := range s.history.from(nil, rev, rev, 1) {
@@ -131,7 +136,8 @@ func (s *Store) unlinkUpTo(rev int64) {
 		s.unlinkSome(buf)
 		from = buf[len(buf)-1].mod + 1
 	}
-	// Watchers in step must have been offered what is dropped.
+	// Watchers in step must have been offered what is dropped, and those behind
+	// must see what was compacted: hub.mu is taken after compacted was set.
 	s.hub.dispatch()
 	s.history.drop(rev)
 }

@@ -85,14 +85,14 @@ type Store struct {
 	revision int64     // of the newest evaluated change
 	nextID   sqllog.ID // of the next row
 	epoch    sqllog.Epoch
-	compact  int64 // newest evaluated compaction
+	compact  int64 // newest evaluated compaction; neverCompacted if there is none
 
 	treeMu sync.RWMutex
 	tree   btree.Map[string, *entry]
 
 	committed atomic.Int64 // revision
 	headID    atomic.Int64 // id of the newest published row
-	compacted atomic.Int64 // revision
+	compacted atomic.Int64 // revision; neverCompacted if there is none
 	rows      atomic.Int64 // rows kept in the log
 
 	history history
@@ -149,9 +149,13 @@ func (s *Store) Close() { s.hub.close() }
 // Revision is the committed revision.
 func (s *Store) Revision() int64 { return s.committed.Load() }
 
+// neverCompacted stands for the compacted revision of a store that was never
+// compacted. As in etcd it leaves room for one compaction to revision 0.
+const neverCompacted = -1
+
 // CompactRevision is the revision below which reads are refused; 0 if the store
 // was never compacted.
-func (s *Store) CompactRevision() int64 { return s.compacted.Load() }
+func (s *Store) CompactRevision() int64 { return max(s.compacted.Load(), 0) }
 
 // loader is the state of one load.
 type loader struct {
@@ -184,7 +188,10 @@ func (s *Store) load(ctx context.Context) error {
 	s.committed.Store(s.revision)
 	s.headID.Store(int64(head.ID))
 	s.rows.Store(l.rows)
-	s.compact = int64(l.compaction.Revision)
+	s.compact = neverCompacted
+	if rev := int64(l.compaction.Revision); rev > 0 {
+		s.compact = rev
+	}
 	s.compacted.Store(s.compact)
 	s.restoreDeleted(l.compaction)
 	s.lessor.loaded()

@@ -356,6 +356,23 @@ func TestRevisionIsNeverSplit(t *testing.T) {
 	}
 }
 
+// TestRevisionWaitsForItsDispatch: a revision is being matched while Next looks.
+func TestRevisionWaitsForItsDispatch(t *testing.T) {
+	d := newStillDB(t, Config{})
+	s := d.stream()
+	id := s.create(everything)
+	s.gets("created")
+	d.write(put("a", "1"), put("b", "1"))
+	records := d.store.history.from(nil, 2, 2, 10)
+	for _, r := range records {
+		s.nothing()
+		s.offer(s.watchers[id], r)
+	}
+	s.nothing()
+	d.store.hub.dispatched.Store(2)
+	s.gets("2:put a,2:put b")
+}
+
 func TestCloseWhileNextBlocks(t *testing.T) {
 	for name, end := range map[string]func(*db, *WatchStream){
 		"stream": func(_ *db, s *WatchStream) { s.Close() },

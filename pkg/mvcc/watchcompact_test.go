@@ -2,6 +2,7 @@ package mvcc
 
 import (
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -112,4 +113,52 @@ func TestWatchAtTheCompactedRevision(t *testing.T) {
 	check("reopened")
 	d.scrub()
 	check("scrubbed again")
+}
+
+// TestCompactionDuringScrub: a newer compaction is committed while Scrub waits for
+// readers. Its row must not go before what it says is recorded.
+func TestCompactionDuringScrub(t *testing.T) {
+	d := newDB(t, Config{})
+	for range 5 {
+		d.write(put("a", "1"))
+	}
+	d.compact(3)
+	pin := d.store.pins.enter()
+	over := make(chan error)
+	go func() { over <- d.store.Scrub(nil, func() int { return 100 }, d.log.Remove) }()
+	for d.store.pins.current.Load()&1 == pin {
+		runtime.Gosched()
+	}
+	d.compact(5)
+	d.store.pins.leave(pin)
+	if err := <-over; err != nil || !d.store.ScrubDue() {
+		t.Fatal(err)
+	}
+	d.reopen()
+	if rev := d.store.CompactRevision(); rev != 5 {
+		t.Fatalf("compacted to %d after reopening", rev)
+	}
+	d.scrub()
+	if n := len(d.rows()); n != 2 || d.store.ScrubDue() {
+		t.Fatalf("%d rows are left", n)
+	}
+	d.reopen()
+	if rev := d.store.CompactRevision(); rev != 5 {
+		t.Fatalf("compacted to %d after reopening", rev)
+	}
+}
+
+func TestFreshStoreTakesOneCompactionToZero(t *testing.T) {
+	d := newDB(t, Config{})
+	d.write(put("a", "1"))
+	b := &Batch{}
+	if err := d.store.EvaluateCompact(b, 0); err != nil || !b.Empty() {
+		t.Fatalf("first: %v, %d rows", err, len(b.Rows))
+	}
+	if err := d.store.EvaluateCompact(b, 0); !errors.Is(err, ErrCompacted) {
+		t.Fatalf("second: %v", err)
+	}
+	if rev := d.store.CompactRevision(); rev != 0 {
+		t.Fatalf("compacted to %d", rev)
+	}
 }

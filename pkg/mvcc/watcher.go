@@ -69,8 +69,6 @@ func (w *watcher) takeLocked(dispatched int64) []*record {
 // step again, and compacted that it cannot go on.
 func (h *hub) catchUp(w *watcher) (records []*record, caughtUp, compacted bool) {
 	limits := &h.s.cfg.limits
-	pin := h.s.pins.enter() // no history is dropped after the look at compacted
-	defer h.s.pins.leave(pin)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if w.state != behind {

@@ -68,7 +68,9 @@ func (st *WatchStream) nextUnsent(ctx context.Context) (WatchResponse, bool, err
 }
 
 // nextProgress answers a request once everything up to its revision was handed
-// out.
+// out. As in etcd there is no answer for a stream without watches, nor while one
+// of them is to start at a later revision: a client that resumed from the answer
+// would start too early.
 func (st *WatchStream) nextProgress(context.Context) (WatchResponse, bool, error) {
 	st.mu.Lock()
 	waiting := len(st.progress) > 0
@@ -83,6 +85,10 @@ func (st *WatchStream) nextProgress(context.Context) (WatchResponse, bool, error
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	reached := h.dispatched.Load()
+	if !st.startedLocked(reached) {
+		st.progress = nil
+		return WatchResponse{}, false, nil
+	}
 	for _, w := range st.dirty {
 		if len(w.queue) > 0 {
 			reached = min(reached, w.queue[0].mod-1)
@@ -98,6 +104,16 @@ func (st *WatchStream) nextProgress(context.Context) (WatchResponse, bool, error
 	}
 	st.progress = st.progress[1:]
 	return WatchResponse{WatchID: NoWatch, Revision: reached}, true, nil
+}
+
+// startedLocked tells whether the stream has watches and all have begun at rev.
+func (st *WatchStream) startedLocked(rev int64) bool {
+	for _, w := range st.watchers {
+		if w.req.StartRevision > rev {
+			return false
+		}
+	}
+	return len(st.watchers) > 0
 }
 
 // nextDispatched hands out events of one watcher that has some queued.
@@ -256,8 +272,9 @@ func (st *WatchStream) nextTick(context.Context) (WatchResponse, bool, error) {
 	for len(st.ticking) > 0 {
 		w := st.ticking[0]
 		st.ticking = st.ticking[1:]
-		if w.state == inStep && len(w.queue) == 0 && st.watchers[w.id] == w {
-			return WatchResponse{WatchID: w.id, Revision: h.dispatched.Load()}, true, nil
+		reached := h.dispatched.Load()
+		if w.state == inStep && len(w.queue) == 0 && st.watchers[w.id] == w && w.req.StartRevision <= reached {
+			return WatchResponse{WatchID: w.id, Revision: reached}, true, nil
 		}
 	}
 	return WatchResponse{}, false, nil

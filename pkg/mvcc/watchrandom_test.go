@@ -143,21 +143,43 @@ func (r *reader) step() error {
 	return r.next()
 }
 
-// next takes one response. Progress is always asked for, so that there is one.
+// next takes one response, if there is one. Progress is always asked for; a
+// request that came while a watch was still to start has no answer and is made
+// again.
 func (r *reader) next() error {
-	if r.asked == 0 {
+	if r.asked <= 0 {
 		r.st.Progress()
-		r.asked++
+		r.asked = 1
 	}
-	resp, err := r.st.Next(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	resp, err := r.st.Next(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		r.asked = 0
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	return r.take(resp)
 }
 
+// lastWatch gives a stream that has none left one to ask the progress of.
+const lastWatch = 1 << 30
+
 // finish reads until everything that was committed is there.
 func (r *reader) finish() error {
+	for id, w := range r.open {
+		if w.req.StartRevision > r.c.store.Revision() {
+			if err := r.st.Cancel(id); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := r.st.Create(WatchRequest{ID: lastWatch, Key: []byte("no such key")}); err != nil {
+		return err
+	}
+	r.open[lastWatch] = &crowdWatch{}
 	for last := r.c.store.Revision(); r.reached < last; {
 		if err := r.next(); err != nil {
 			return err

@@ -225,6 +225,7 @@ func (st *WatchStream) Cancel(id int64) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.dispatchLocked() // so that the answer's revision is the committed one
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	w := st.watchers[id]

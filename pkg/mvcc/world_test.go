@@ -179,6 +179,9 @@ func (w *world) stepRange() {
 func (w *world) stepCompact() {
 	g := w.group()
 	rev := w.com.rev() - w.Int64N(10) + w.Int64N(3)
+	if rev == 0 {
+		rev = 1 // 0 is TestFreshStoreTakesOneCompactionToZero's
+	}
 	var want error
 	switch {
 	case rev <= w.cur.compacted:
@@ -238,6 +241,9 @@ func (w *world) stepRollback() {
 	}
 	w.store.Rollback(batches...)
 	w.groups, w.cur = nil, w.com
+	if w.com.compacted > 0 && !w.store.ScrubDue() {
+		w.checkEntries()
+	}
 	if head := w.log.Head(); w.store.Head() != head || w.store.nextID != head.ID+1 {
 		w.Fatalf("head is %+v, next id %d, the log's %+v", w.store.Head(), w.store.nextID, head)
 	}
@@ -314,6 +320,25 @@ func (w *world) checkRows() {
 	w.must(err)
 	if got != want || w.store.Rows() != want {
 		w.Fatalf("%d rows are left, the store counts %d, want %d", got, w.store.Rows(), want)
+	}
+	if len(w.groups) == 0 {
+		w.checkEntries()
+	}
+}
+
+// checkEntries compares the keys in the tree after a whole Scrub.
+func (w *world) checkEntries() {
+	want := map[string]bool{}
+	for key := range w.com.state(w.com.compacted) {
+		want[key] = true
+	}
+	for _, rev := range w.com.revs[w.com.compacted:] {
+		for _, e := range rev.events {
+			want[string(e.kv.Key)] = true
+		}
+	}
+	if got := w.store.keys(); got != float64(len(want)) {
+		w.Fatalf("%v keys in the tree, want %d", got, len(want))
 	}
 }
 

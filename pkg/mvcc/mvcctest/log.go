@@ -25,6 +25,9 @@ type Hooks struct {
 	Remove   func(ids []sqllog.ID) error
 	Values   func(ids []sqllog.ID) error
 	Shrink   func(maxPages int) (left int64, err error)
+	// FreePages and Size give what they return.
+	FreePages func() (free, total int64, err error)
+	Size      func() (sqllog.Size, error)
 }
 
 // Log is a log in memory. Its methods are those of *sqllog.Log, whose docstrings
@@ -183,15 +186,16 @@ func (l *Log) Remove(ids []sqllog.ID, c sqllog.Compaction) error {
 	if !slices.IsSorted(ids) {
 		return fmt.Errorf("%w: ids do not ascend", sqllog.ErrInvalidRow)
 	}
+	gone := make(map[sqllog.ID]bool, len(ids))
 	for _, id := range ids {
-		at, found := l.findLocked(id)
-		if !found {
-			continue
-		}
-		r := &l.rows[at]
-		l.removed = sqllog.Head{ID: max(r.ID, l.removed.ID), Epoch: r.Epoch, Revision: max(r.Revision, l.removed.Revision)}
-		l.rows = slices.Delete(l.rows, at, at+1)
+		gone[id] = true
 	}
+	l.rows = slices.DeleteFunc(l.rows, func(r sqllog.Row) bool {
+		if gone[r.ID] && r.ID > l.removed.ID {
+			l.removed = sqllog.Head{ID: r.ID, Epoch: r.Epoch, Revision: r.Revision}
+		}
+		return gone[r.ID]
+	})
 	if c.Revision > 0 {
 		l.compaction = c
 	}
@@ -254,14 +258,20 @@ func (l *Log) Values(ctx context.Context, ids []sqllog.ID) ([][]byte, error) {
 	return out, nil
 }
 
-// Size is a page a row.
+// Size is a page a row, unless its hook says something else.
 func (l *Log) Size(ctx context.Context) (sqllog.Size, error) {
+	if hook := l.hook().Size; hook != nil {
+		return hook()
+	}
 	n, err := l.Rows(ctx)
 	return sqllog.Size{File: n * 4096, InUse: n * 4096}, err
 }
 
-// FreePages is none.
+// FreePages is none, unless its hook says something else.
 func (l *Log) FreePages(ctx context.Context) (free, total int64, err error) {
+	if hook := l.hook().FreePages; hook != nil {
+		return hook()
+	}
 	n, err := l.Rows(ctx)
 	return 0, n, err
 }
