@@ -1,0 +1,245 @@
+package faults
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const dbPage = 4096 // bytes of a page of the database file
+
+// sample is a database file of a store that ended in order, and what the store held.
+type sample struct {
+	db    []byte
+	shown map[string]record
+}
+
+// takeSample makes a store with history and values of several pages.
+func takeSample(t *testing.T) sample {
+	t.Helper()
+	dir := t.TempDir()
+	p := newPatient(t, dir, profileEtcd)
+	s := newSquad("sample", 16, p.clients(t, 4), *flagSeed, true)
+	s.start(t.Context(), 1500)
+	ok(t, s.await())
+	p.take(s.end(1))
+	p.examine(t)
+	head, err := revision(t.Context(), p.client)
+	ok(t, err)
+	shown, err := readAll(t.Context(), p.client, "", head)
+	ok(t, err)
+	_, err = p.proc.terminate()
+	ok(t, err)
+	db, err := os.ReadFile(p.database())
+	ok(t, err)
+	return sample{db: db, shown: shown}
+}
+
+// damages are those that a store must find at its start.
+var damages = map[string]func(db []byte, rng *rand.Rand) []byte{
+	"half the file is gone":      func(db []byte, _ *rand.Rand) []byte { return db[:len(db)/2/dbPage*dbPage] },
+	"the file ends in a page":    func(db []byte, _ *rand.Rand) []byte { return db[:len(db)*2/3/dbPage*dbPage+1000] },
+	"the last page is gone":      func(db []byte, _ *rand.Rand) []byte { return db[:len(db)-dbPage] },
+	"only the header is left":    func(db []byte, _ *rand.Rand) []byte { return db[:100] },
+	"half of the header is left": func(db []byte, _ *rand.Rand) []byte { return db[:50] },
+	"a random header":            func(db []byte, rng *rand.Rand) []byte { return scramble(db, 0, 100, rng) },
+	"a random first page":        func(db []byte, rng *rand.Rand) []byte { return scramble(db, 100, dbPage, rng) },
+	"a zero first page": func(db []byte, _ *rand.Rand) []byte {
+		clear(db[:dbPage])
+		return db
+	},
+	"random from the middle on": func(db []byte, rng *rand.Rand) []byte { return scramble(db, len(db)/2, len(db), rng) },
+}
+
+func scramble(db []byte, from, to int, rng *rand.Rand) []byte {
+	for i := from; i < to; i++ {
+		db[i] = byte(rng.Uint32())
+	}
+	return db
+}
+
+// TestDamagedDatabaseIsRefusedAndLeftAlone starts a store on a damaged file. It must end with a message that says what is
+// still readable, and change nothing.
+func TestDamagedDatabaseIsRefusedAndLeftAlone(t *testing.T) {
+	s := takeSample(t)
+	for name, damage := range damages {
+		t.Run(name, func(t *testing.T) {
+			bad := damage(bytes.Clone(s.db), rand.New(rand.NewPCG(*flagSeed, 6)))
+			n := s.put(t, bad)
+			for range 2 { // the second start must find what the first has found
+				err := n.start()
+				if !errors.Is(err, errEnded) {
+					t.Fatalf("start ended with %v", err)
+				}
+				requireRefusal(t, n, bad)
+			}
+			ok(t, os.WriteFile(n.database(), s.db, 0o600))
+			ok(t, n.start())
+			ok(t, s.compare(t.Context(), n.client(t), nil))
+		})
+	}
+}
+
+// put writes a database file into a folder of its own.
+func (s sample) put(t *testing.T, db []byte) *node {
+	t.Helper()
+	n := newNode(t, t.TempDir(), profileEtcd)
+	ok(t, os.WriteFile(n.database(), db, 0o600))
+	return n
+}
+
+// requireRefusal checks how a store that found its file damaged has ended.
+func requireRefusal(t *testing.T, n *node, bad []byte) {
+	t.Helper()
+	requireNoPanic(t, n.proc)
+	out := n.proc.out.String()
+	if code := n.proc.cmd.ProcessState.ExitCode(); code <= 0 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, want := range []string{"corrupt", n.database(), "readable rows from the start", "what to do"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in the message:\n%s", want, out)
+		}
+	}
+	now, err := os.ReadFile(n.database())
+	ok(t, err)
+	if !bytes.Equal(now, bad) {
+		t.Error("the damaged file was changed")
+	}
+	if exists(n.database() + "-wal") {
+		t.Error("a write-ahead log was begun beside the damaged file")
+	}
+}
+
+// compare reads each key by itself. A read may fail with an error that tolerated accepts, and must never give something
+// else than the sample holds.
+func (s sample) compare(ctx context.Context, c *clientv3.Client, tolerated func(error) bool) error {
+	for key, want := range s.shown {
+		resp, err := c.Get(ctx, key)
+		if err != nil && tolerated != nil && tolerated(err) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", key, err)
+		}
+		if len(resp.Kvs) != 1 || recordOf(resp.Kvs[0]) != want {
+			return fmt.Errorf("%s is not what was written", key)
+		}
+	}
+	return nil
+}
+
+// TestDamagedPageIsFoundBeforeItIsServed takes single pages away. A page of the index is missed at the start. A page that
+// holds a part of a long value only is missed when the value is read, and then the read fails; it never gives wrong bytes.
+func TestDamagedPageIsFoundBeforeItIsServed(t *testing.T) {
+	s := takeSample(t)
+	rng := rand.New(rand.NewPCG(*flagSeed, 7))
+	refused, served := 0, 0
+	for range 12 {
+		page := 1 + rng.IntN(len(s.db)/dbPage-1)
+		bad := bytes.Clone(s.db)
+		clear(bad[page*dbPage : (page+1)*dbPage])
+		n := s.put(t, bad)
+		err := n.start()
+		if errors.Is(err, errEnded) {
+			refused++
+			requireRefusal(t, n, bad)
+			continue
+		}
+		ok(t, err)
+		served++
+		if err := s.compare(t.Context(), n.client(t), func(err error) bool { return errors.Is(err, rpctypes.ErrCorrupt) }); err != nil {
+			t.Errorf("page %d: %v", page, err)
+		}
+		requireNoPanic(t, n.proc)
+		n.proc.kill()
+	}
+	t.Logf("seed %d: %d starts were refused, %d met the damage in a value or nowhere", *flagSeed, refused, served)
+}
+
+// TestTornWriteAheadLogGivesABeginningOfTheHistory damages the write-ahead log of a killed store. What was in it is lost by
+// that; the store must start with a whole beginning of its history, or refuse.
+func TestTornWriteAheadLogGivesABeginningOfTheHistory(t *testing.T) {
+	p := newPatient(t, t.TempDir(), profileEtcd)
+	s := newSquad("torn", 16, p.clients(t, 4), *flagSeed, true)
+	s.start(t.Context(), 1500)
+	ok(t, s.await())
+	p.take(s.end(1))
+	head, err := revision(t.Context(), p.client)
+	ok(t, err)
+	history, _, err := replay(t.Context(), p.client, 1, head)
+	ok(t, err)
+	p.proc.kill()
+	db, err := os.ReadFile(p.database())
+	ok(t, err)
+	wal, err := os.ReadFile(p.database() + "-wal")
+	ok(t, err)
+	if len(wal) == 0 {
+		t.Fatal("the write-ahead log is empty")
+	}
+	rng := rand.New(rand.NewPCG(*flagSeed, 8))
+	for i := range 12 {
+		torn := bytes.Clone(wal)
+		at := rng.IntN(len(wal))
+		switch i % 3 {
+		case 0:
+			torn = torn[:at]
+		case 1:
+			clear(torn[at:])
+		default:
+			torn[at] ^= 0xff
+		}
+		n := newNode(t, t.TempDir(), profileEtcd)
+		ok(t, os.WriteFile(n.database(), db, 0o600))
+		ok(t, os.WriteFile(filepath.Join(n.dir, "kinsy.db-wal"), torn, 0o600))
+		ok(t, beginning(t, n, history))
+	}
+}
+
+// beginning checks that a store holds a beginning of a history, or has refused to start.
+func beginning(t *testing.T, n *node, history []event) error {
+	t.Helper()
+	err := n.start()
+	requireNoPanic(t, n.proc)
+	if errors.Is(err, errEnded) && strings.Contains(n.proc.out.String(), "corrupt") {
+		t.Logf("refused: %s", n.proc.out.tail())
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer n.proc.kill()
+	c := n.client(t)
+	head, err := revision(t.Context(), c)
+	if err != nil {
+		return err
+	}
+	told, _, err := replay(t.Context(), c, 1, head)
+	if err != nil {
+		return err
+	}
+	kept := history[:len(history)-len(above(history, head))]
+	if err := sameEvents(told, kept); err != nil {
+		return fmt.Errorf("up to revision %d: %w", head, err)
+	}
+	content := state{}
+	for _, e := range kept {
+		if err := content.apply(e); err != nil {
+			return err
+		}
+	}
+	shown, err := readAll(t.Context(), c, "", head)
+	if err != nil {
+		return err
+	}
+	return content.same(shown)
+}

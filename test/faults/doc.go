@@ -1,0 +1,34 @@
+// Package faults runs kinsy as a process of its own, does to it what machines, disks and operators do, and checks what it
+// has promised.
+//
+// # Method
+//
+// Every write that the tests send is unlike all others: its keys and values name the writer and count up. So each revision
+// of the store's history belongs to one write, and the history, which a watch from the beginning tells, can be compared with
+// what clients were told (ledger), with what watchers saw before and after a fault (follower), and with the keys that a Range
+// shows (state). For a write without an answer both outcomes are right, half of it is not.
+//
+// # Tests
+//
+//	crash_test.go         kill -9 and power failure under load, in rounds on one store
+//	linearizable_test.go  histories of reads and writes over kill -9, checked by porcupine
+//	diskfull_test.go      a full disk
+//	ioerror_test.go       writes that fail for a while, a disk that is gone, deleted files
+//	corrupt_test.go       damaged database files and write-ahead logs
+//	shutdown_test.go      SIGTERM under load and while loading; a second process
+//	lease_test.go         leases over kill -9
+//	txn_test.go           Txns that fail half-way
+//	checks_test.go        the checks themselves: they find faults when there are some
+//
+// Power failure is an ext4 file system on an image file, shut down without a flush: what kinsy had not synced is lost. It and
+// the full disk need the right to mount; the tests are skipped where there is none. A kinsy with synchronous=OFF fails the
+// first, and passes the rounds of kill -9, since the kernel outlives the process.
+//
+// Flags, given after the package:
+//
+//	-rounds N    rounds of the crash test (KINSY_FAULT_ROUNDS, else 10); the power failures are a quarter of that, at least 3
+//	-seed N      seed of the random choices (the time); the moments of kills depend on the machine too
+//	-load DUR    longest time of writing before a kill (250ms)
+//
+// KINSY_TEST_BINARY names a kinsy binary to use instead of building one.
+package faults
