@@ -26,7 +26,7 @@ func TestSequences(t *testing.T) {
 // end and once after they were killed.
 func runRound(t *testing.T, seed uint64, ops int) {
 	start := time.Now()
-	r, err := newRunner(t)
+	r, err := newCompactedRunner(t)
 	defer func() { r.close() }()
 	if err != nil {
 		t.Fatal(err)

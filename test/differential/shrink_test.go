@@ -52,7 +52,7 @@ func (s *shrinker) startServers() (stop func()) {
 	go func() {
 		defer close(done)
 		for {
-			r, err := newRunner(s.t)
+			r, err := newCompactedRunner(s.t)
 			if err != nil {
 				s.t.Logf("shrinking ends: %v", err)
 				r.close()
