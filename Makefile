@@ -39,11 +39,11 @@ tidy:
 
 # A real kube-apiserver and Kubernetes' own storage tests on kinsy.
 test-kubernetes:
-	cd test/kubernetes && go test -count=1 -p 1 -timeout 30m ./...
+	cd test/kubernetes && CGO_ENABLED=0 go test -count=1 -p 1 -timeout 30m ./...
 
 # OPS random operations against kinsy and an embedded etcd, every answer and event compared.
 test-differential:
-	cd test/differential && go test -count=1 -timeout 30m . -args -ops=$(OPS)
+	cd test/differential && CGO_ENABLED=0 go test -count=1 -timeout 30m . -args -ops=$(OPS)
 
 # kine's own client package, through which K3s keeps its bootstrap data.
 test-kineclient:
