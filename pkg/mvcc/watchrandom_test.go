@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -14,7 +15,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// crowd is writers, watchers and a compactor on one Store at the same time.
+// crowd is writers, readers, watchers and a compactor on one Store at the same
+// time.
 type crowd struct {
 	*db
 	seed uint64
@@ -61,6 +63,34 @@ func (c *crowd) writeSome(g *gen) error {
 	c.store.Publish(b)
 	_, err = a.Complete(context.Background())
 	return err
+}
+
+// readSome reads everything at a revision that may be compacted meanwhile.
+func (c *crowd) readSome(g *gen) error {
+	rev := max(1, c.store.Revision()-g.Int64N(50))
+	resp, err := c.store.Range(context.Background(), &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, Revision: rev})
+	if errors.Is(err, ErrCompacted) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	state := map[string]*mvccpb.KeyValue{}
+	for _, ev := range c.history {
+		if ev.Kv.ModRevision > rev {
+			break
+		}
+		if state[string(ev.Kv.Key)] = ev.Kv; ev.Type == mvccpb.Event_DELETE {
+			delete(state, string(ev.Kv.Key))
+		}
+	}
+	want := inRange(state, []byte{0}, []byte{0})
+	if !slices.EqualFunc(resp.Kvs, want, func(a, b *mvccpb.KeyValue) bool { return proto.Equal(a, b) }) {
+		return fmt.Errorf("at %d of %d: %s, want %s", rev, resp.Header.Revision, describe(resp.Kvs), describe(want))
+	}
+	return nil
 }
 
 func (c *crowd) compactSome(g *gen) error {
@@ -336,21 +366,25 @@ func TestWatchersInACrowd(t *testing.T) {
 			}
 		})
 	}
-	rest.Go(func() {
-		for g := newGen(seed + 10); ; {
-			select {
-			case <-done:
-				return
-			default:
+	background := func(seed uint64, pause int, do func(*gen) error) {
+		rest.Go(func() {
+			for g := newGen(seed); ; {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if err := do(g); err != nil {
+					t.Error(err)
+				}
+				for range pause {
+					runtime.Gosched()
+				}
 			}
-			if err := c.compactSome(g); err != nil {
-				t.Error(err)
-			}
-			for range 2000 {
-				runtime.Gosched()
-			}
-		}
-	})
+		})
+	}
+	background(seed+10, 2000, c.compactSome)
+	background(seed+11, 20, c.readSome)
 	results := make([][]*crowdWatch, 4)
 	for i := range results {
 		rest.Go(func() {

@@ -27,9 +27,6 @@ type worldWatch struct {
 	ticked  bool  // periodic progress may come
 }
 
-// broken makes every value fetched from the log fail, once.
-var errBroken = errors.New("values are broken")
-
 func (w *world) stream() *worldStream {
 	if n := len(w.streams); n > 0 && (n == 3 || w.chance(80)) {
 		return w.streams[w.IntN(n)]
