@@ -45,7 +45,7 @@ func (s *Store) HashKV(ctx context.Context, rev int64) (*pb.HashKVResponse, erro
 		return h.row(r)
 	})
 	if err != nil {
-		return nil, err
+		return nil, s.noteDamage(err)
 	}
 	return &pb.HashKVResponse{
 		Header: &pb.ResponseHeader{Revision: current}, Hash: h.Sum32(),
@@ -122,5 +122,5 @@ func (s *Store) Hash(ctx context.Context) (uint32, error) {
 		h.Write(r.Value)
 		return nil
 	})
-	return h.Sum32(), err
+	return h.Sum32(), s.noteDamage(err)
 }

@@ -94,6 +94,7 @@ type Store struct {
 	headID    atomic.Int64 // id of the newest published row
 	compacted atomic.Int64 // revision; neverCompacted if there is none
 	rows      atomic.Int64 // rows kept in the log
+	damage    atomic.Pointer[error]
 
 	history history
 	cache   cache

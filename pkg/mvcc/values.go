@@ -2,6 +2,7 @@ package mvcc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -37,13 +38,13 @@ func (s *Store) fetchMissing(ctx context.Context, records []*record, missing []i
 	}
 	got, err := s.log.Values(ctx, ids)
 	if err != nil {
-		return err
+		return s.noteDamage(err)
 	}
 	fresh := make([]*record, 0, len(missing))
 	for i, at := range missing {
 		r := records[at]
 		if len(got[i]) != int(r.size) {
-			return fmt.Errorf("%w: value of row %d has %d bytes, not %d", sqllog.ErrCorrupt, r.id, len(got[i]), r.size)
+			return s.noteDamage(fmt.Errorf("%w: value of row %d has %d bytes, not %d", sqllog.ErrCorrupt, r.id, len(got[i]), r.size))
 		}
 		values[at] = got[i]
 		if r.value.CompareAndSwap(nil, &got[i][0]) {
@@ -51,6 +52,24 @@ func (s *Store) fetchMissing(ctx context.Context, records []*record, missing []i
 		}
 	}
 	s.cache.add(fresh)
+	return nil
+}
+
+// noteDamage remembers the first error that shows the log to be corrupt, and
+// returns the error.
+func (s *Store) noteDamage(err error) error {
+	if errors.Is(err, sqllog.ErrCorrupt) && s.damage.CompareAndSwap(nil, &err) {
+		s.cfg.Logger.WithError(err).Error("a read has found the log to be corrupt")
+	}
+	return err
+}
+
+// Damage is the first error of a read that has found the log to be corrupt, nil
+// if none has.
+func (s *Store) Damage() error {
+	if err := s.damage.Load(); err != nil {
+		return *err
+	}
 	return nil
 }
 

@@ -37,6 +37,9 @@ func (p *Primary) Status() Status {
 		st.NoSpace = errors.Is(err, ErrNoSpace)
 		st.Errors = append(st.Errors, err.Error())
 	}
+	if err := p.store.Damage(); err != nil {
+		st.Errors = append(st.Errors, err.Error())
+	}
 	st.Healthy = len(st.Errors) == 0
 	return st
 }
