@@ -20,6 +20,7 @@ build:
 # The race detector needs cgo, and so a C compiler; kinsy itself does not.
 test:
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
+	go test -count=1 -run FreesHistory ./pkg/replicate # all its rounds; with -race there are fewer
 
 verify: format vet staticcheck tidy
 
