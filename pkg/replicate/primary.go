@@ -84,6 +84,7 @@ type Primary struct {
 	failures     atomic.Int64
 	lastSize     atomic.Pointer[sqllog.Size]
 	fatalOnce    sync.Once
+	closeOnce    sync.Once
 	stop         chan struct{}
 	done         sync.WaitGroup
 }
@@ -134,16 +135,14 @@ func New(log interface {
 }
 
 // Close refuses further writes, finishes those under way, and ends the
-// background work. Store and log stay open.
-func (p *Primary) Close() {
+// background work. Store and log stay open. Every call returns when that is done.
+func (p *Primary) Close() { p.closeOnce.Do(p.close) }
+
+func (p *Primary) close() {
 	p.mu.Lock()
-	already := p.closed
 	p.closed = true
 	p.room.Broadcast()
 	p.mu.Unlock()
-	if already {
-		return
-	}
 	close(p.stop)
 	p.done.Wait()
 	p.mu.Lock()
