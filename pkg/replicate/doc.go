@@ -26,7 +26,7 @@
 //	failed    log recovered, head as committed        serving
 //	failed    log recovered, head above committed     the rows nobody was told of are truncated; serving
 //	failed    log recovered, head below committed     fatal: acknowledged rows are gone
-//	any       evaluation panics                       fatal: the index cannot be trusted; the forming group and all later writes are refused
+//	any       evaluation or commit panics             fatal: the index cannot be trusted; the forming group and all later writes are refused
 //
 // # Background work
 //

@@ -264,11 +264,7 @@ func (p *Primary) commit(g *group) {
 	if !p.closeGroup(g) {
 		return
 	}
-	err := p.log.Append(g.batch.Rows)
-	if err == nil {
-		p.store.Publish(g.batch)
-		p.wakeFollowers(g.batch)
-	}
+	err := p.appendAndPublish(g.batch)
 	p.mu.Lock()
 	p.inflight = nil
 	if err != nil {
@@ -279,7 +275,26 @@ func (p *Primary) commit(g *group) {
 	if err == nil {
 		g.batch.Reset()
 		p.spare = g.batch
+		return
 	}
+	p.tellFatal()
+}
+
+// appendAndPublish makes a group durable and visible. A panic in it is final:
+// what is pending can no longer be told from what is committed.
+func (p *Primary) appendAndPublish(b *mvcc.Batch) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			p.cfg.Logger.WithField("panic", r).WithField("stack", string(debug.Stack())).Error("commit panicked; writes are refused for good")
+			err = p.die(fmt.Errorf("%w: commit panicked: %v", ErrUnavailable, r))
+		}
+	}()
+	if err := p.log.Append(b.Rows); err != nil {
+		return err
+	}
+	p.store.Publish(b)
+	p.wakeFollowers(b)
+	return nil
 }
 
 // wakeFollowers tells the background work what a published batch asks for.
@@ -318,11 +333,11 @@ func (p *Primary) failLocked(g *group, cause error) {
 	p.cfg.Logger.WithError(cause).WithField("rows", len(g.batch.Rows)).Error("commit failed; writes are refused until the log is recovered")
 	next := p.forming
 	p.refuseFormingLocked(err)
-	p.store.Rollback(g.batch, next.batch)
 	g.err = err
 	if p.fatalErr != nil {
 		return
 	}
+	p.store.Rollback(g.batch, next.batch)
 	p.failed = err
 	if !p.closed {
 		p.done.Go(p.recover)
