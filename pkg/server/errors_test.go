@@ -56,7 +56,7 @@ var errorCases = []struct {
 
 // neverSeen are sentinels that no request can meet: opening refuses the log, and
 // a commit wraps its cause in one of replicate's.
-var neverSeen = []string{"sqllog.ErrGap", "sqllog.ErrInvalidRow", "sqllog.ErrNewer", "sqllog.ErrForeign"}
+var neverSeen = []string{"sqllog.ErrGap", "sqllog.ErrInvalidRow", "sqllog.ErrNewer", "sqllog.ErrForeign", "sqllog.ErrOtherCluster"}
 
 // TestErrorTable walks the table: code and text of every sentinel, bare and
 // wrapped, alone and around a context error.

@@ -37,33 +37,51 @@ func (l *Log) Append(rows []Row) error {
 
 // follows checks the invariants that tie rows to the head and to each other.
 func follows(start Head, rows []Row) error {
-	head := start
-	change := Row{Revision: start.Revision} // the newest change before r
+	o := newOrder(start, false)
 	for i := range rows {
-		r := &rows[i]
-		if err := r.validate(); err != nil {
-			return fmt.Errorf("%w: %w", ErrInvalidRow, err)
+		if err := o.next(&rows[i]); err != nil {
+			return err
 		}
-		switch {
-		case r.ID != head.ID+1:
-			return fmt.Errorf("%w: row %d follows %d", ErrGap, r.ID, head.ID)
-		case r.Epoch < head.Epoch || r.Revision < head.Revision:
-			return fmt.Errorf("%w: row %d has epoch %d and revision %d after epoch %d and revision %d",
-				ErrInvalidRow, r.ID, r.Epoch, r.Revision, head.Epoch, head.Revision)
-		}
-		head = Head{ID: r.ID, Epoch: r.Epoch, Revision: r.Revision}
-		if !r.Kind.Changes() {
-			continue
-		}
-		if r.Revision == start.Revision {
-			return fmt.Errorf("%w: row %d adds to revision %d, which is complete", ErrInvalidRow, r.ID, r.Revision)
-		}
-		if r.Revision == change.Revision && r.Sub <= change.Sub {
-			return fmt.Errorf("%w: row %d is change %d of revision %d, after change %d",
-				ErrInvalidRow, r.ID, r.Sub, r.Revision, change.Sub)
-		}
-		change = Row{Revision: r.Revision, Sub: r.Sub}
 	}
+	return nil
+}
+
+// order checks each row by itself and against the rows before it.
+type order struct {
+	holes    bool // ids may be missing
+	head     Head
+	complete Revision // no change may be added to it
+	change   Row      // the newest change: its revision and position
+}
+
+func newOrder(start Head, holes bool) order {
+	return order{holes: holes, head: start, complete: start.Revision, change: Row{Revision: start.Revision}}
+}
+
+// next takes the next row. After an error the order is of no more use.
+func (o *order) next(r *Row) error {
+	if err := r.validate(); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidRow, err)
+	}
+	switch {
+	case r.ID <= o.head.ID, r.ID != o.head.ID+1 && !o.holes:
+		return fmt.Errorf("%w: row %d follows %d", ErrGap, r.ID, o.head.ID)
+	case r.Epoch < o.head.Epoch || r.Revision < o.head.Revision:
+		return fmt.Errorf("%w: row %d has epoch %d and revision %d after epoch %d and revision %d",
+			ErrInvalidRow, r.ID, r.Epoch, r.Revision, o.head.Epoch, o.head.Revision)
+	}
+	o.head = Head{ID: r.ID, Epoch: r.Epoch, Revision: r.Revision}
+	if !r.Kind.Changes() {
+		return nil
+	}
+	if r.Revision == o.complete {
+		return fmt.Errorf("%w: row %d adds to revision %d, which is complete", ErrInvalidRow, r.ID, r.Revision)
+	}
+	if r.Revision == o.change.Revision && r.Sub <= o.change.Sub {
+		return fmt.Errorf("%w: row %d is change %d of revision %d, after change %d",
+			ErrInvalidRow, r.ID, r.Sub, r.Revision, o.change.Sub)
+	}
+	o.change = Row{Revision: r.Revision, Sub: r.Sub}
 	return nil
 }
 

@@ -103,3 +103,28 @@ func BenchmarkValues(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkLoader makes a log of a million rows in calls of 1000.
+func BenchmarkLoader(b *testing.B) {
+	const calls, size = 1000, 1000
+	value := bytes.Repeat([]byte("v"), 256)
+	rows := make([]Row, size)
+	b.ReportAllocs()
+	for b.Loop() {
+		l, err := NewLoader(b.Context(), Config{Path: filepath.Join(b.TempDir(), "log.db")})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for i := range calls {
+			fillGroup(rows, ID(i*size+1), value)
+			if err := l.Add(rows); err != nil {
+				b.Fatal(err)
+			}
+		}
+		last := rows[size-1]
+		if err := l.Finish(Head{ID: last.ID, Epoch: last.Epoch, Revision: last.Revision}, Compaction{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N*calls*size)/b.Elapsed().Seconds(), "rows/s")
+}

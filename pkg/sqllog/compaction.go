@@ -1,8 +1,10 @@
 package sqllog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // Compaction is what the newest compact row says.
@@ -52,6 +54,15 @@ func DecodeDeleted(b []byte) ([]DeletedKey, error) {
 		b = b[size:]
 	}
 	return keys, nil
+}
+
+// cloneDeleted gives keys that share no memory with those given.
+func cloneDeleted(keys []DeletedKey) []DeletedKey {
+	out := slices.Clone(keys)
+	for i := range out {
+		out[i].Key = bytes.Clone(out[i].Key)
+	}
+	return out
 }
 
 // encodeCompaction is the form kept in meta: the revision, then the keys.

@@ -20,7 +20,8 @@
 //	         deleted at exactly that revision (see Compaction)
 //
 // meta holds the schema version, the cluster and node ids, the newest
-// compaction and the head (see below).
+// compaction and the head (see below). A log of another cluster than Config says
+// is refused.
 //
 // # Order of calls
 //
@@ -52,7 +53,8 @@
 // had removed, the entry `head`. `removed_head` names the newest row that
 // compaction has removed, and is written in the transaction that removes it: the
 // log cannot be truncated below it. So no id and no revision is used twice, even
-// when the table is empty.
+// when the table is empty. An epoch of 0 in `removed_head` says that the row is
+// known by its id only.
 //
 // # Compaction
 //
@@ -62,6 +64,24 @@
 // or the meta entry where there is none. Remove is called with ids in ascending
 // order: then a delete row outlives the put rows before it, and a crash between
 // two calls never resurrects a key.
+//
+// A reader that needs two scans to agree, such as one that takes a snapshot,
+// keeps Remove waiting by HoldRemoval; under a hold the rows up to a head, that
+// head and Compaction are one state.
+//
+// # Loading
+//
+// A Loader makes a log of rows that were made elsewhere, with holes where rows
+// were removed. It is in one of these states:
+//
+//	loading    PATH.loading is being written; nothing in it is durable
+//	synced     it is whole and durable
+//	finished   it was renamed to PATH
+//
+// A process or machine that stops leaves PATH.loading, which the next Loader
+// removes, or the log. Loaded rows are as appended ones, and those that are
+// missing as removed ones: the log cannot be truncated below the newest of them,
+// and goes on from the head that Finish was given.
 //
 // # Invariants
 //

@@ -19,6 +19,9 @@ var (
 	ErrNewer = errors.New("log was written by a newer version of kinsy")
 	// ErrForeign: the file is a database of something else; it was not touched.
 	ErrForeign = errors.New("database does not belong to kinsy")
+	// ErrOtherCluster: the log belongs to another cluster than Config says; it was
+	// not touched.
+	ErrOtherCluster = errors.New("log belongs to another cluster")
 	// ErrMissing: a row that was asked for by id is not in the log.
 	ErrMissing = errors.New("row is not in the log")
 	// ErrClosed: the log was closed.

@@ -239,6 +239,9 @@ func TestRemoveError(t *testing.T) {
 	if err := l.Remove([]ID{1, 2, 50}, c); !errors.Is(err, ErrIO) {
 		t.Fatalf("remove on a bad disk: %v", err)
 	}
+	if l.Compaction().Revision != 2 {
+		t.Errorf("compaction is %+v where the rows may be gone", l.Compaction())
+	}
 	v.set(nil)
 	wholeGroups(t, l, 1, func(Revision) int { return 50 })
 	if err := l.Append(group(l.Head(), 50)); err != nil {

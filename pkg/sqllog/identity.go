@@ -7,8 +7,8 @@ import (
 )
 
 // Identity names a log: the cluster it belongs to and the node that keeps it.
-// Both are chosen at random when the log is created, are never 0, and stay with
-// the file.
+// Both are never 0 and stay with the file. The node's is chosen at random when
+// the log is created, and so is the cluster's where Config has none.
 type Identity struct {
 	Cluster, Node uint64
 }
@@ -16,8 +16,9 @@ type Identity struct {
 // Identity is the same at every opening.
 func (l *Log) Identity() Identity { return l.identity }
 
-// loadIdentity reads the identity, and makes one for a log that has none.
-func (w *writer) loadIdentity() (id Identity, err error) {
+// loadIdentity reads the identity, and makes one, of the given cluster unless
+// that is 0, for a log that has none.
+func (w *writer) loadIdentity(cluster uint64) (id Identity, err error) {
 	for _, part := range []struct {
 		name string
 		into *uint64
@@ -27,7 +28,7 @@ func (w *writer) loadIdentity() (id Identity, err error) {
 			return Identity{}, err
 		}
 		if value == nil {
-			return w.makeIdentity()
+			return w.makeIdentity(cluster)
 		}
 		if err := checkID(value); err != nil {
 			return Identity{}, fmt.Errorf("meta entry %s: %w", part.name, err)
@@ -38,24 +39,32 @@ func (w *writer) loadIdentity() (id Identity, err error) {
 }
 
 // makeIdentity chooses an identity and records it durably.
-func (w *writer) makeIdentity() (Identity, error) {
+func (w *writer) makeIdentity(cluster uint64) (id Identity, err error) {
+	if id, err = newIdentity(cluster); err != nil {
+		return Identity{}, err
+	}
+	if err := w.tx(func() error { return w.putIdentity(id) }); err != nil {
+		return Identity{}, fmt.Errorf("record ids: %w", err)
+	}
+	return id, nil
+}
+
+func newIdentity(cluster uint64) (Identity, error) {
 	var random [16]byte
 	if _, err := rand.Read(random[:]); err != nil {
 		return Identity{}, fmt.Errorf("choose ids: %w", err)
 	}
-	cluster, node := random[:8], random[8:]
-	cluster[7] |= 1
-	node[7] |= 1
-	err := w.tx(func() error {
-		if err := w.putMeta(metaClusterID, cluster); err != nil {
-			return err
-		}
-		return w.putMeta(metaNodeID, node)
-	})
-	if err != nil {
-		return Identity{}, fmt.Errorf("record ids: %w", err)
+	if cluster == 0 {
+		cluster = binary.BigEndian.Uint64(random[:8]) | 1
 	}
-	return Identity{Cluster: binary.BigEndian.Uint64(cluster), Node: binary.BigEndian.Uint64(node)}, nil
+	return Identity{Cluster: cluster, Node: binary.BigEndian.Uint64(random[8:]) | 1}, nil
+}
+
+func (w *writer) putIdentity(id Identity) error {
+	if err := w.putMeta(metaClusterID, binary.BigEndian.AppendUint64(nil, id.Cluster)); err != nil {
+		return err
+	}
+	return w.putMeta(metaNodeID, binary.BigEndian.AppendUint64(nil, id.Node))
 }
 
 func checkID(value []byte) error {

@@ -16,6 +16,9 @@ import (
 type Config struct {
 	// Path is the SQLite file. Its folder must exist.
 	Path string
+	// Cluster is the id of the cluster that a new log is made for; 0 chooses one at
+	// random. An existing log of another cluster is refused; with 0 none is.
+	Cluster uint64
 	// SlowThreshold: a statement or commit that takes longer is logged. 0 logs
 	// none.
 	SlowThreshold time.Duration
@@ -39,11 +42,14 @@ type Log struct {
 	closed  bool
 	broken  error // why no write is taken before Recover has succeeded
 	removed Head  // the newest row that compaction has taken away
+	holds   int   // of HoldRemoval, not yet released
+	// released is signalled when holds falls to 0 and when the log is closed.
+	released *sync.Cond
 
 	identity Identity // never changed once the log is open
 
 	head       atomic.Pointer[Head]
-	compaction Compaction // as meta had it when the log was opened
+	compaction atomic.Pointer[Compaction] // as meta has it
 
 	readers *readers
 	ckpt    *checkpointer
@@ -54,10 +60,10 @@ type Log struct {
 }
 
 // Open opens the log, creates it where the file is absent or empty, and brings
-// its schema up to date. A file of something else or of a newer version is
-// refused untouched (ErrForeign, ErrNewer); a damaged one is ErrCorrupt, and
-// Salvage says what is left of it. Open may block for as long as SQLite needs to
-// recover its write-ahead log.
+// its schema up to date. A file of something else, of a newer version or of
+// another cluster is refused untouched (ErrForeign, ErrNewer, ErrOtherCluster); a
+// damaged one is ErrCorrupt, and Salvage says what is left of it. Open may block
+// for as long as SQLite needs to recover its write-ahead log.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -83,6 +89,7 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 		return nil, fmt.Errorf("open log %s: %w", path, err)
 	}
 	l := &Log{cfg: cfg, d: d, metrics: newMetrics()}
+	l.released = sync.NewCond(&l.mu)
 	if err := l.open(version == 0, steps[version:]); err != nil {
 		return nil, errors.Join(fmt.Errorf("open log %s: %w", path, err), l.Close())
 	}
@@ -109,11 +116,12 @@ func (l *Log) open(create bool, steps []migration) error {
 	if err != nil {
 		return err
 	}
-	if l.identity, err = w.loadIdentity(); err != nil {
+	if l.identity, err = w.loadIdentity(l.cfg.Cluster); err != nil {
 		return err
 	}
 	l.head.Store(&s.head)
-	l.removed, l.compaction = s.removed, s.compaction
+	l.removed = s.removed
+	l.compaction.Store(&s.compaction)
 	if l.readers, err = openReaders(l.cfg, l.d); err != nil {
 		return err
 	}
@@ -125,9 +133,10 @@ func (l *Log) open(create bool, steps []migration) error {
 // 0 and its Revision is 1.
 func (l *Log) Head() Head { return *l.head.Load() }
 
-// Compaction is what Remove last recorded before the log was opened. A compact
-// row that a scan finds is newer.
-func (l *Log) Compaction() Compaction { return l.compaction }
+// Compaction is what Remove has last recorded, or, where its outcome is unknown,
+// was last given. A compact row that a scan finds is newer. What it refers to must
+// not be changed.
+func (l *Log) Compaction() Compaction { return *l.compaction.Load() }
 
 // Path is the absolute path of the database file.
 func (l *Log) Path() string { return l.cfg.Path }
@@ -143,6 +152,7 @@ func (l *Log) Close() error {
 func (l *Log) close() error {
 	l.mu.Lock()
 	l.closed = true
+	l.released.Broadcast()
 	l.mu.Unlock()
 	var errs []error
 	if l.ckpt != nil {
@@ -209,6 +219,7 @@ func (l *Log) Recover(ctx context.Context) (Head, error) {
 	}
 	l.head.Store(&s.head)
 	l.removed = s.removed
+	l.compaction.Store(&s.compaction)
 	l.ckpt.start()
 	return s.head, nil
 }

@@ -3,6 +3,7 @@ package sqllog
 import (
 	"context"
 	"database/sql/driver"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -15,9 +16,10 @@ const (
 	newFilePages = 16
 )
 
-// probeSQLite looks at an existing file without changing it: is it a log, and
-// of a version this program knows? It returns version 0 for a file that is
-// absent or empty.
+// probeSQLite looks at an existing file without changing it: is it a log, of a
+// version this program knows and of the cluster that cfg names? It returns
+// version 0 where there is no log yet: the file is absent or empty, or its
+// creation was cut short.
 func probeSQLite(cfg Config, newest int) (version int, err error) {
 	size, wal := fileSize(cfg.Path), fileSize(cfg.Path+"-wal")
 	switch {
@@ -52,7 +54,7 @@ func probeSQLite(cfg Config, newest int) (version int, err error) {
 	if version > newest {
 		return 0, fmt.Errorf("%w: its version is %d, this program knows up to %d", ErrNewer, version, newest)
 	}
-	return version, nil
+	return version, checkCluster(c, cfg.Cluster)
 }
 
 func tableNames(c *conn) (_ map[string]bool, err error) {
@@ -74,18 +76,45 @@ func tableNames(c *conn) (_ map[string]bool, err error) {
 }
 
 // readVersion gives the schema version that the meta table records.
-func readVersion(c *conn) (_ int, err error) {
-	s, err := c.prepare("SELECT value FROM meta WHERE name = ?", 1)
-	if sqliteCode(err) == sqlite3.SQLITE_ERROR {
-		return 0, fmt.Errorf("%w: its table meta has other columns; it was not touched", ErrForeign)
-	}
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	value, err := metaValue(s.bind(metaSchemaVersion).first())
+func readVersion(c *conn) (int, error) {
+	value, err := probeMeta(c, metaSchemaVersion)
 	if err != nil {
 		return 0, fmt.Errorf("read schema version: %w", err)
 	}
 	return parseVersion(value)
+}
+
+// checkCluster refuses a log of another cluster. One whose identity was not yet
+// written belongs to none.
+func checkCluster(c *conn, want uint64) error {
+	if want == 0 {
+		return nil
+	}
+	value, err := probeMeta(c, metaClusterID)
+	if err != nil {
+		return fmt.Errorf("read cluster id: %w", err)
+	}
+	if value == nil {
+		return nil
+	}
+	if err := checkID(value); err != nil {
+		return fmt.Errorf("meta entry %s: %w", metaClusterID, err)
+	}
+	if is := binary.BigEndian.Uint64(value); is != want {
+		return fmt.Errorf("%w: %016x, not %016x; it was not touched", ErrOtherCluster, is, want)
+	}
+	return nil
+}
+
+// probeMeta gives an entry of meta, nil if there is none.
+func probeMeta(c *conn, name string) (_ []byte, err error) {
+	s, err := c.prepare("SELECT value FROM meta WHERE name = ?", 1)
+	if sqliteCode(err) == sqlite3.SQLITE_ERROR {
+		return nil, fmt.Errorf("%w: its table meta has other columns; it was not touched", ErrForeign)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return metaValue(s.bind(name).first())
 }

@@ -2,6 +2,7 @@ package sqllog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -54,29 +55,33 @@ func (w *writer) mayEndAt(to, head, removed Head) error {
 	if err != nil {
 		return err
 	}
-	if removed.ID > low.ID {
+	if removed.ID > low.ID && removed.Epoch > 0 {
 		low = removed
 	}
 	high := head
 	if to.ID == low.ID {
 		high = low
 	}
-	if to.Epoch < low.Epoch || to.Revision < low.Revision || to.Epoch > high.Epoch || to.Revision > high.Revision {
+	if to.ID > 0 && to.Epoch < 1 || to.Epoch < low.Epoch || to.Epoch > high.Epoch ||
+		to.Revision < low.Revision || to.Revision > high.Revision {
 		return fmt.Errorf("%w: head %d has epoch %d and revision %d, the log there %d and %d",
 			ErrInvalidRow, to.ID, to.Epoch, to.Revision, low.Epoch, low.Revision)
 	}
 	return nil
 }
 
-// Remove deletes committed rows by id. ids must ascend (ErrInvalidRow), also
-// over all calls of one compaction (see doc.go); absent ones are passed over.
-// If compact rows are among them, c is what the newest of them says; where c has
+// Remove deletes committed rows by id, once no HoldRemoval is in force. ids must
+// ascend (ErrInvalidRow), also over all calls of one compaction (see doc.go);
+// absent ones are passed over. If compact rows are among them, c is what the newest of them says; where c has
 // a revision it is recorded with the removal. One call is one transaction: the
 // caller keeps it small, since writes wait for it. After an error it may be
 // called again, with the same ids.
 func (l *Log) Remove(ids []ID, c Compaction) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for l.holds > 0 && !l.closed {
+		l.released.Wait()
+	}
 	if l.closed {
 		return ErrClosed
 	}
@@ -96,6 +101,10 @@ func (l *Log) Remove(ids []ID, c Compaction) error {
 		}
 		return w.putMeta(metaCompaction, encodeCompaction(c.Revision, EncodeDeleted(c.Deleted)))
 	})
+	if c.Revision > 0 && (err == nil || errors.Is(err, ErrIO)) {
+		// Also where the outcome is unknown: what c says was committed before.
+		l.compaction.Store(&Compaction{Revision: c.Revision, Deleted: cloneDeleted(c.Deleted)})
+	}
 	if err != nil {
 		return fmt.Errorf("remove %d rows: %w", len(ids), err)
 	}

@@ -52,6 +52,17 @@ func sqliteWriterDSN(cfg Config, create bool) string {
 	return sqliteDSN(cfg, "rwc", append(params, "_auto_vacuum", "incremental")...)
 }
 
+// sqliteLoaderDSN is for a file that a Loader makes: nobody else looks at it, and
+// it is thrown away unless it is finished, so that nothing has to be undone and
+// nothing is durable before the end.
+func sqliteLoaderDSN(cfg Config) string {
+	return sqliteDSN(cfg, "rw", "_auto_vacuum", "incremental",
+		"_pragma", "journal_mode(OFF)",
+		"_pragma", "synchronous(OFF)",
+		"_pragma", "locking_mode(EXCLUSIVE)",
+		"_pragma", fmt.Sprintf("cache_size(-%d)", cacheKiB))
+}
+
 // sqliteCheckpointDSN is for the checkpointer, which waits no longer than wait
 // for readers.
 func sqliteCheckpointDSN(cfg Config, wait time.Duration) string {

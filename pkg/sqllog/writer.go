@@ -25,8 +25,13 @@ func openWriter(cfg Config, d *dialect, create bool) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newWriter(c)
+}
+
+// newWriter makes a writer of a connection, which it closes after an error.
+func newWriter(c *conn) (*writer, error) {
 	w := &writer{conn: c}
-	err = w.prepareAll([]prepared{
+	err := w.prepareAll([]prepared{
 		{&w.begin, "BEGIN IMMEDIATE", 0}, {&w.commit, "COMMIT", 0}, {&w.rollback, "ROLLBACK", 0},
 	})
 	if err != nil {

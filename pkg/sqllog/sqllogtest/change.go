@@ -116,23 +116,26 @@ func testRemoveRefuses(f *fixture) {
 
 func testCompaction(f *fixture) {
 	all := f.fill(10, 10)
+	recorded := func(want sqllog.Compaction) {
+		f.Helper()
+		for range 2 {
+			if got := f.log.Compaction(); fmt.Sprint(got) != fmt.Sprint(want) {
+				f.Fatalf("compaction is %v, want %v", got, want)
+			}
+			f.reopen()
+		}
+	}
 	c := sqllog.Compaction{Revision: 5, Deleted: []sqllog.DeletedKey{{Sub: 0, Key: []byte("a")}, {Sub: 7, Key: []byte{0, 255}}}}
 	f.check(f.log.Remove(idsOf(all[:2]), c))
-	f.reopen()
-	if got := f.log.Compaction(); fmt.Sprint(got) != fmt.Sprint(c) {
-		f.Fatalf("compaction is %v, want %v", got, c)
-	}
+	recorded(c)
 	f.check(f.log.Remove(idsOf(all[2:3]), sqllog.Compaction{})) // nothing to record
-	f.reopen()
-	if got := f.log.Compaction(); fmt.Sprint(got) != fmt.Sprint(c) {
-		f.Fatalf("compaction is %v, want %v", got, c)
-	}
+	recorded(c)
+	_, err := f.log.Recover(f.Context())
+	f.check(err)
+	recorded(c)
 	c = sqllog.Compaction{Revision: 9}
 	f.check(f.log.Remove(idsOf(all[3:4]), c))
-	f.reopen()
-	if got := f.log.Compaction(); fmt.Sprint(got) != fmt.Sprint(c) {
-		f.Fatalf("compaction is %v, want %v", got, c)
-	}
+	recorded(c)
 	f.holds(all[4:])
 }
 

@@ -28,6 +28,7 @@ type Log interface {
 	FreePages(ctx context.Context) (free, total int64, err error)
 	Shrink(maxPages int) (left int64, err error)
 	Rows(ctx context.Context) (int64, error)
+	HoldRemoval() (release func())
 	Close() error
 }
 
@@ -60,6 +61,11 @@ func Run(t *testing.T, open func(t *testing.T, dir string) Log) {
 		{"remove everything", testRemoveAll},
 		{"remove refuses", testRemoveRefuses},
 		{"compaction is recorded", testCompaction},
+		{"several epochs", testEpochs},
+		{"epochs diverge", testEpochsDiverge},
+		{"removal is held", testHold},
+		{"close ends the wait for a hold", testHoldClose},
+		{"scans under a hold", testHoldScans},
 		{"recover", testRecover},
 		{"space is given back", testSpace},
 		{"readers during appends", testConcurrent},
