@@ -114,7 +114,8 @@ func (s *Store) Publish(b *Batch) {
 	for _, c := range b.leases {
 		s.lessor.publish(c, &s.scrub)
 	}
-	s.headID.Store(int64(b.Rows[len(b.Rows)-1].ID))
+	last := &b.Rows[len(b.Rows)-1]
+	s.head.Store(&sqllog.Head{ID: last.ID, Epoch: last.Epoch, Revision: last.Revision})
 	s.committed.Store(b.last)
 	s.detachReplaced(b.records)
 	s.cache.add(b.records)
@@ -146,5 +147,5 @@ func (s *Store) Rollback(batches ...*Batch) {
 		b.compact = nil
 	}
 	s.revision = s.committed.Load()
-	s.nextID = sqllog.ID(s.headID.Load()) + 1
+	s.nextID = s.Head().ID + 1
 }

@@ -21,7 +21,7 @@ import (
 func (s *Store) HashKV(ctx context.Context, rev int64) (*pb.HashKVResponse, error) {
 	pin := s.pins.enter()
 	defer s.pins.leave(pin)
-	current, compacted, head := s.committed.Load(), s.compacted.Load(), s.headID.Load()
+	current, compacted, head := s.committed.Load(), s.compacted.Load(), s.Head().ID
 	if err := s.checkRevision(rev, current); err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func (h *kvHash) row(r *sqllog.Row) error {
 func (s *Store) Hash(ctx context.Context) (uint32, error) {
 	h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	var buf []byte
-	err := s.log.Scan(ctx, 0, sqllog.ID(s.headID.Load()), func(r *sqllog.Row) error {
+	err := s.log.Scan(ctx, 0, s.Head().ID, func(r *sqllog.Row) error {
 		buf = buf[:0]
 		for _, n := range []int64{int64(r.ID), int64(r.Epoch), int64(r.Revision), r.Sub, int64(r.Kind),
 			int64(r.CreateRevision), int64(r.PrevRevision), r.Version, r.Lease, int64(len(r.Key)), int64(len(r.Value))} {

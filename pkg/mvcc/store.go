@@ -90,10 +90,10 @@ type Store struct {
 	treeMu sync.RWMutex
 	tree   btree.Map[string, *entry]
 
-	committed atomic.Int64 // revision
-	headID    atomic.Int64 // id of the newest published row
-	compacted atomic.Int64 // revision; neverCompacted if there is none
-	rows      atomic.Int64 // rows kept in the log
+	committed atomic.Int64                // revision
+	head      atomic.Pointer[sqllog.Head] // newest published row
+	compacted atomic.Int64                // revision; neverCompacted if there is none
+	rows      atomic.Int64                // rows kept in the log
 	damage    atomic.Pointer[error]
 
 	history history
@@ -187,7 +187,7 @@ func (s *Store) load(ctx context.Context) error {
 	}
 	s.revision, s.nextID, s.epoch = int64(head.Revision), head.ID+1, max(head.Epoch, 1)
 	s.committed.Store(s.revision)
-	s.headID.Store(int64(head.ID))
+	s.head.Store(&head)
 	s.rows.Store(l.rows)
 	s.compact = neverCompacted
 	if rev := int64(l.compaction.Revision); rev > 0 {
@@ -288,10 +288,4 @@ func (s *Store) restoreDeleted(c sqllog.Compaction) {
 }
 
 // Head names the newest published row.
-func (s *Store) Head() sqllog.Head {
-	h := sqllog.Head{ID: sqllog.ID(s.headID.Load()), Revision: sqllog.Revision(s.committed.Load())}
-	if h.ID > 0 {
-		h.Epoch = s.epoch
-	}
-	return h
-}
+func (s *Store) Head() sqllog.Head { return *s.head.Load() }
