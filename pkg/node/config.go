@@ -9,6 +9,8 @@ import (
 
 	"github.com/kinsy/kinsy/pkg/mvcc"
 	"github.com/kinsy/kinsy/pkg/replicate"
+	"github.com/kinsy/kinsy/pkg/s3snap"
+	"github.com/kinsy/kinsy/pkg/s3snap/object"
 	"github.com/kinsy/kinsy/pkg/server"
 )
 
@@ -30,6 +32,22 @@ const (
 	DefaultCompactMinRetain      = replicate.DefaultCompactMinRetain
 	DefaultCompactBatchSize      = replicate.DefaultCompactBatchSize
 	DefaultSlowSQLThreshold      = time.Second
+	DefaultQuorum                = QuorumLocal
+	DefaultObjectStoreTimeout    = object.DefaultTimeout
+	DefaultUploadInterval        = s3snap.DefaultUploadInterval
+	DefaultUploadBytes           = s3snap.DefaultUploadBytes
+	DefaultSnapshotRows          = s3snap.DefaultSnapshotRows
+	DefaultSnapshotInterval      = s3snap.DefaultSnapshotInterval
+	DefaultSnapshotRetention     = s3snap.DefaultSnapshotRetention
+	DefaultSnapshotRetentionTime = s3snap.DefaultRetentionTime
+)
+
+// Commit rules, Config.Quorum: where a write must be before it is acknowledged.
+const (
+	// QuorumLocal is the local disk of a node that is alone.
+	QuorumLocal = -1
+	// QuorumObjectStore is object storage.
+	QuorumObjectStore = 0
 )
 
 // API profiles: which remote procedure calls a node answers.
@@ -104,6 +122,27 @@ type Config struct {
 	// CompactBatchSize is the number of rows deleted in one step.
 	CompactBatchSize int64
 
+	// ObjectStore is the object storage that the node keeps its log in too; without a URL there is none. Its Logger is not
+	// used.
+	ObjectStore object.Config
+	// Quorum is the commit rule: QuorumLocal or QuorumObjectStore.
+	Quorum int
+	// UploadInterval is how long a row that is committed locally waits for its upload at most.
+	UploadInterval time.Duration
+	// UploadBytes of keys and values waiting for their upload go up at once, whatever UploadInterval says.
+	UploadBytes int64
+	// SnapshotRows is the number of rows after which a snapshot is taken; 0 takes none for their number.
+	SnapshotRows int64
+	// SnapshotInterval is the time after which a snapshot is taken if there are new rows; 0 takes none for its age.
+	SnapshotInterval time.Duration
+	// SnapshotRetention is the number of newest snapshots that are kept, at least 1.
+	SnapshotRetention int
+	// SnapshotRetentionTime is how far back the store can be restored to any moment.
+	SnapshotRetentionTime time.Duration
+	// RestoreProgress is told how far a start from object storage is; nil tells nobody. It is called by one goroutine at
+	// a time and must not block.
+	RestoreProgress func(s3snap.Progress)
+
 	// Version is kinsy's own version, reported by /version and in metrics.
 	Version string
 	// Logger receives the node's log; nil means logrus's standard logger.
@@ -128,6 +167,15 @@ func DefaultConfig(dev bool) Config {
 		CompactTimeout:      DefaultCompactTimeout,
 		CompactMinRetain:    DefaultCompactMinRetain,
 		CompactBatchSize:    DefaultCompactBatchSize,
+
+		ObjectStore:           object.Config{Timeout: DefaultObjectStoreTimeout},
+		Quorum:                DefaultQuorum,
+		UploadInterval:        DefaultUploadInterval,
+		UploadBytes:           DefaultUploadBytes,
+		SnapshotRows:          DefaultSnapshotRows,
+		SnapshotInterval:      DefaultSnapshotInterval,
+		SnapshotRetention:     DefaultSnapshotRetention,
+		SnapshotRetentionTime: DefaultSnapshotRetentionTime,
 	}
 	if dev {
 		c.API = APIEtcd

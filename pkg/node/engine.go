@@ -50,6 +50,7 @@ type engineOpener func(ctx context.Context, env engineEnv) (engine, error)
 
 // parts is the engine of one node that keeps its log in SQLite.
 type parts struct {
+	objects *objects // nil without object storage
 	log     *sqllog.Log
 	store   *mvcc.Store
 	primary *replicate.Primary
@@ -68,14 +69,7 @@ func openEngine(ctx context.Context, env engineEnv) (_ engine, err error) {
 			err = describeDamage(ctx, path, errors.Join(err, p.Close()))
 		}
 	}()
-	if err := createPrivate(path); err != nil {
-		return nil, err
-	}
-	p.log, err = sqllog.Open(ctx, sqllog.Config{Path: path, SlowThreshold: max(env.cfg.SlowSQLThreshold, 0), Logger: env.log})
-	if errors.Is(err, sqllog.ErrForeign) {
-		return nil, fmt.Errorf("%w; give --data-dir or --endpoint another place", err)
-	}
-	if err != nil {
+	if err = p.openLog(ctx, env); err != nil {
 		return nil, err
 	}
 	p.store, err = mvcc.Open(ctx, p.log, mvcc.Config{
@@ -87,8 +81,9 @@ func openEngine(ctx context.Context, env engineEnv) (_ engine, err error) {
 		return nil, fmt.Errorf("open log %s: %w", path, err)
 	}
 	p.primary = replicate.New(p.log, p.store, replicate.Config{
-		Compaction: env.cfg.compaction(), OnFatal: env.fail, Logger: env.log,
+		Compaction: env.cfg.compaction(), Archive: p.objects.forPrimary(), OnFatal: env.fail, Logger: env.log,
 	})
+	p.objects.start(p.store)
 	urls, err := env.listen(ctx)
 	if err != nil {
 		return nil, err
@@ -99,6 +94,28 @@ func openEngine(ctx context.Context, env engineEnv) (_ engine, err error) {
 	}
 	p.server = server.New(cfg)
 	return p, nil
+}
+
+// openLog opens the log, and brings it together with object storage if there is
+// any.
+func (p *parts) openLog(ctx context.Context, env engineEnv) (err error) {
+	if env.cfg.ObjectStore.URL != "" {
+		p.objects, err = openObjects(ctx, env)
+		if err != nil {
+			return err
+		}
+		p.log = p.objects.log
+		return nil
+	}
+	path := env.cfg.LogPath()
+	if err := createPrivate(path); err != nil {
+		return err
+	}
+	p.log, err = sqllog.Open(ctx, sqllog.Config{Path: path, SlowThreshold: max(env.cfg.SlowSQLThreshold, 0), Logger: env.log})
+	if errors.Is(err, sqllog.ErrForeign) {
+		return fmt.Errorf("%w; give --data-dir or --endpoint another place", err)
+	}
+	return err
 }
 
 // describeDamage adds to the error of a log that is corrupt what is still readable of it. The log is closed.
@@ -146,6 +163,7 @@ func serverConfig(env engineEnv, p *parts, urls []string) server.Config {
 	id := p.log.Identity()
 	c := server.Config{
 		KV: p.primary, Lessor: p.primary, Watcher: server.StoreWatcher(p.store), Admin: p.primary,
+		Snapshotter: snapshotter{p.log, p.store}, SnapshotDir: env.cfg.DataFolder(),
 		Profile:         server.Profile(env.cfg.API),
 		MaxRequestBytes: int(env.cfg.MaxRequestBytes),
 		EmulatedVersion: env.cfg.EmulatedEtcdVersion,
@@ -175,22 +193,26 @@ func (p *parts) Status() engineStatus {
 
 // Collectors implements engine.
 func (p *parts) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{p.log, p.store, p.primary, p.server}
+	return append(p.objects.collectors(), p.log, p.store, p.primary, p.server)
 }
 
 // Close implements engine: it stops the parts that were opened, the last first.
 func (p *parts) Close() error {
 	if p.primary != nil {
+		expire := p.objects.limitCommit()
 		p.primary.Close()
+		expire()
 	}
+	p.objects.finish()
 	if p.store != nil {
 		p.store.Close()
 	}
 	if p.log == nil {
 		return nil
 	}
-	if err := p.log.Close(); err != nil {
-		return fmt.Errorf("close log: %w", err)
+	err := p.log.Close()
+	if err != nil {
+		err = fmt.Errorf("close log: %w", err)
 	}
-	return nil
+	return errors.Join(err, p.objects.release())
 }

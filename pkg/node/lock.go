@@ -22,7 +22,20 @@ var ErrDataDirInUse = errors.New("data folder is in use")
 type lockInfo struct {
 	PID     int       `json:"pid"`
 	Started time.Time `json:"started"`
-	Listen  string    `json:"listen"`
+	Listen  string    `json:"listen"` // empty: it is not a node
+}
+
+// LockPath returns the path of a data folder's lock file. The file may be there although nobody holds the lock.
+func LockPath(dir string) string { return filepath.Join(dir, lockFileName) }
+
+// LockDataDir takes the exclusive use of a data folder, which it creates if it is missing, until release is called: for
+// commands that work on it while no node does. It never waits: a folder in use is ErrDataDirInUse.
+func LockDataDir(dir string) (release func() error, err error) {
+	lock, err := lockFolder(dir, "")
+	if err != nil {
+		return nil, err
+	}
+	return lock.release, nil
 }
 
 // folderLock is the exclusive use of a data folder; the kernel gives it up when the process ends, however it ends.
@@ -36,7 +49,7 @@ func lockFolder(dir, listen string) (*folderLock, error) {
 	if err := makeFolder(dir); err != nil {
 		return nil, fmt.Errorf("create data folder (--data-dir): %w", err)
 	}
-	path := filepath.Join(dir, lockFileName)
+	path := LockPath(dir)
 	lock := flock.New(path)
 	ok, err := lock.TryLock()
 	if err != nil {
@@ -109,6 +122,9 @@ func describeHolder(path string) string {
 	if err != nil || json.Unmarshal(text, &info) != nil || info.PID == 0 {
 		return "another kinsy process"
 	}
-	return fmt.Sprintf("kinsy process %d, started %s, listening on %s",
-		info.PID, info.Started.Format(time.RFC3339), info.Listen)
+	holder := fmt.Sprintf("kinsy process %d, started %s", info.PID, info.Started.Format(time.RFC3339))
+	if info.Listen == "" {
+		return holder
+	}
+	return holder + ", listening on " + info.Listen
 }

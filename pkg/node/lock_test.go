@@ -57,3 +57,25 @@ func TestLockFolderNotCreatable(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestLockDataDir(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	release, err := LockDataDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = LockDataDir(dir)
+	if !errors.Is(err, ErrDataDirInUse) || strings.Contains(err.Error(), "listening") {
+		t.Errorf("second lock: %v", err)
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := lockFolder(dir, "127.0.0.1:2379")
+	if err != nil {
+		t.Fatalf("lock after release: %v", err)
+	}
+	if err := lock.release(); err != nil {
+		t.Fatal(err)
+	}
+}

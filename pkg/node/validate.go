@@ -12,6 +12,9 @@ import (
 // maxRequestBytesLimit is the largest size that --max-request-bytes may name: beyond it a message could not be framed.
 const maxRequestBytesLimit = 1 << 30
 
+// maxUploadBytesLimit is the largest size that --upload-bytes may name: so much is held in memory at once.
+const maxUploadBytesLimit = 64 << 20
+
 // versionPattern is what --emulated-etcd-version must look like: clients parse it as a semantic version.
 var versionPattern = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$`)
 
@@ -25,6 +28,9 @@ func (c Config) Validate() error {
 		c.validateMetrics(),
 		c.validateAPI(),
 		c.validateCompaction(),
+		c.ObjectStore.Validate(),
+		c.validateQuorum(),
+		c.validateUploads(),
 	)
 }
 
@@ -145,6 +151,41 @@ func (c Config) validateCompaction() error {
 	}
 	if c.CompactBatchSize <= 0 {
 		errs = append(errs, errors.New("--compact-batch-size must be more than 0"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) validateQuorum() error {
+	switch {
+	case c.Quorum < QuorumLocal:
+		return errors.New("--quorum must not be less than -1")
+	case c.Quorum > QuorumObjectStore:
+		return errors.New("--quorum 1 and more needs a cluster, which this version does not have; use -1 or 0")
+	case c.Quorum == QuorumObjectStore && c.ObjectStore.URL == "":
+		return errors.New("--quorum 0 needs --object-store")
+	}
+	return nil
+}
+
+func (c Config) validateUploads() error {
+	var errs []error
+	if c.UploadInterval <= 0 {
+		errs = append(errs, errors.New("--upload-interval must be more than 0"))
+	}
+	if c.UploadBytes <= 0 || c.UploadBytes > maxUploadBytesLimit {
+		errs = append(errs, fmt.Errorf("--upload-bytes must be between 1 and %d", maxUploadBytesLimit))
+	}
+	if c.SnapshotRows < 0 {
+		errs = append(errs, errors.New("--snapshot-rows must not be negative"))
+	}
+	if c.SnapshotInterval < 0 {
+		errs = append(errs, errors.New("--snapshot-interval must not be negative"))
+	}
+	if c.SnapshotRetention < 1 {
+		errs = append(errs, errors.New("--snapshot-retention must be at least 1"))
+	}
+	if c.SnapshotRetentionTime < 0 {
+		errs = append(errs, errors.New("--snapshot-retention-time must not be negative"))
 	}
 	return errors.Join(errs...)
 }

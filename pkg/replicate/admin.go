@@ -37,6 +37,9 @@ func (p *Primary) Status() Status {
 		st.NoSpace = errors.Is(err, ErrNoSpace)
 		st.Errors = append(st.Errors, err.Error())
 	}
+	if err := p.archiveErr(); err != nil && !st.NoSpace && len(st.Errors) == 0 {
+		st.Errors = append(st.Errors, err.Error())
+	}
 	if err := p.store.Damage(); err != nil {
 		st.Errors = append(st.Errors, err.Error())
 	}

@@ -35,8 +35,11 @@ func (p *Primary) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*p
 }
 
 // LeaseKeepAlive starts the TTL anew and returns it in seconds. It writes
-// nothing.
-func (p *Primary) LeaseKeepAlive(_ context.Context, id int64) (int64, error) {
+// nothing, and so is confirmed like a read: another Primary may let the lease end.
+func (p *Primary) LeaseKeepAlive(ctx context.Context, id int64) (int64, error) {
+	if err := p.confirm(ctx); err != nil {
+		return 0, err
+	}
 	return p.store.KeepAlive(id)
 }
 

@@ -40,6 +40,25 @@ var (
 	_ Space = (*sqllog.Log)(nil)
 )
 
+// Archive is object storage as the Primary sees it. Its methods may be called
+// concurrently, Commit by one caller at a time.
+type Archive interface {
+	// Commit returns nil when the commit rule holds for rows that the log holds. It
+	// may block for as long as object storage does not answer. After an error
+	// nothing can be committed any more.
+	Commit(rows []sqllog.Row) error
+	// Committed notes that rows up to an id are published, with size bytes of keys
+	// and values.
+	Committed(upTo sqllog.ID, size int)
+	// Confirm returns nil when this node was still the Primary after it was called.
+	Confirm(ctx context.Context) error
+	// WaitUploaded returns nil when object storage holds every row up to an id, and
+	// an error when stop is closed first.
+	WaitUploaded(stop <-chan struct{}, id sqllog.ID) error
+	// Err is why nothing can be committed now, nil if it can.
+	Err() error
+}
+
 // maxGroupBytes of keys and values close a group to further writes: they wait
 // for the next one.
 const maxGroupBytes = 16 << 20
@@ -47,6 +66,8 @@ const maxGroupBytes = 16 << 20
 // Config of a Primary. Zero values mean the defaults.
 type Config struct {
 	Compaction CompactionConfig
+	// Archive is object storage; nil where there is none.
+	Archive Archive
 	// OnFatal is called once when the node must not go on; writes are refused
 	// from then on. It must not wait for Close. nil means to panic.
 	OnFatal func(error)
@@ -67,12 +88,13 @@ type Primary struct {
 	// mu is held while a write is evaluated. Under it comes Store.mu, nothing
 	// else.
 	mu       sync.Mutex
-	room     sync.Cond // the forming group was closed
+	room     chan struct{} // closed when the forming group is closed or refused
 	forming  *group
 	inflight *group // being appended; nil if none
 	failed   error  // what writes are refused with; nil while serving
 	fatalErr error  // set once, with failed: there is no recovery
 	closed   bool
+	crowd    crowd
 
 	// appendMu is held from closing a group to publishing it, so that groups are
 	// appended in order. It is taken before mu.
@@ -91,9 +113,10 @@ type Primary struct {
 
 // group is the rows that one commit makes durable.
 type group struct {
-	batch *mvcc.Batch
-	done  chan struct{} // closed when published or failed
-	err   error         // set before done is closed, under Primary.mu
+	batch   *mvcc.Batch
+	writers int           // changes in it
+	done    chan struct{} // closed when published or failed
+	err     error         // set before done is closed, under Primary.mu
 }
 
 func newGroup(b *mvcc.Batch) *group {
@@ -121,9 +144,9 @@ func New(log interface {
 	cfg.Compaction.setDefaults()
 	p := &Primary{
 		log: log, space: log, store: store, cfg: cfg,
-		forming: newGroup(nil), leaseGranted: make(chan struct{}, 1), stop: make(chan struct{}),
+		forming: newGroup(nil), room: make(chan struct{}), leaseGranted: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
-	p.room.L = &p.mu
+	p.crowd.arrived = make(chan struct{}, 1)
 	p.scrubber.init(p)
 	p.done.Go(p.reap)
 	p.done.Go(p.scrubber.run)
@@ -141,7 +164,7 @@ func (p *Primary) Close() { p.closeOnce.Do(p.close) }
 func (p *Primary) close() {
 	p.mu.Lock()
 	p.closed = true
-	p.room.Broadcast()
+	p.makeRoomLocked()
 	p.mu.Unlock()
 	close(p.stop)
 	p.done.Wait()
@@ -158,6 +181,9 @@ func (p *Primary) close() {
 // that ends leaves the outcome open.
 func (p *Primary) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
 	if mvcc.ReadOnly(r) {
+		if err := p.confirmTxn(ctx, r); err != nil {
+			return nil, err
+		}
 		return p.store.ReadTxn(ctx, r)
 	}
 	var answer *mvcc.Answer
@@ -165,6 +191,9 @@ func (p *Primary) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, e
 		answer, err = p.store.EvaluateTxn(ctx, b, r)
 		return err
 	})
+	if err == nil && !answer.Wrote {
+		err = p.confirm(ctx)
+	}
 	if err != nil {
 		if answer != nil {
 			answer.Release()
@@ -174,16 +203,25 @@ func (p *Primary) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, e
 	return answer.Complete(ctx)
 }
 
-// Range, RangeStream and HashKV read at the committed revision: on a single node
-// every read of it is linearizable, since it moves before clients are answered.
+// Range, RangeStream and HashKV read at the committed revision, which moves before
+// clients are answered: once this node has confirmed itself as the Primary, a read
+// of it is linearizable.
 
-// Range answers a Range request.
+// Range answers a Range request. ErrUnavailable: a linearizable one could not be
+// confirmed.
 func (p *Primary) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	if err := p.confirmRange(ctx, r); err != nil {
+		return nil, err
+	}
 	return p.store.Range(ctx, r)
 }
 
-// RangeStream answers a Range request in parts, each handed to send.
+// RangeStream answers a Range request in parts, each handed to send. Its errors are
+// those of Range, and send's.
 func (p *Primary) RangeStream(ctx context.Context, r *pb.RangeRequest, send func(*pb.RangeStreamResponse) error) error {
+	if err := p.confirmRange(ctx, r); err != nil {
+		return err
+	}
 	return p.store.RangeStream(ctx, r, func(part *pb.RangeResponse) error {
 		return send(&pb.RangeStreamResponse{RangeResponse: part})
 	})
@@ -197,7 +235,7 @@ func (p *Primary) HashKV(ctx context.Context, rev int64) (*pb.HashKVResponse, er
 // submit evaluates a change and returns when what it saw and what it made is
 // committed.
 func (p *Primary) submit(ctx context.Context, eval func(*mvcc.Batch) error) error {
-	g, lead, evalErr, err := p.evaluate(eval)
+	g, lead, evalErr, err := p.evaluate(ctx, eval)
 	if err != nil {
 		p.tellFatal()
 		return err
@@ -220,17 +258,11 @@ func (p *Primary) submit(ctx context.Context, eval func(*mvcc.Batch) error) erro
 
 // evaluate runs eval in the order of writes. It returns the group to wait for,
 // nil if nothing is pending, and whether the caller leads it.
-func (p *Primary) evaluate(eval func(*mvcc.Batch) error) (wait *group, lead bool, evalErr, err error) {
+func (p *Primary) evaluate(ctx context.Context, eval func(*mvcc.Batch) error) (wait *group, lead bool, evalErr, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for !p.closed && p.failed == nil && p.forming.batch.Bytes > p.cfg.groupBytes {
-		p.room.Wait()
-	}
-	switch {
-	case p.closed:
-		return nil, false, nil, ErrStopped
-	case p.failed != nil:
-		return nil, false, nil, p.failed
+	if err := p.awaitRoomLocked(ctx); err != nil {
+		return nil, false, nil, err
 	}
 	defer func() {
 		if r := recover(); r != nil {
@@ -244,9 +276,47 @@ func (p *Primary) evaluate(eval func(*mvcc.Batch) error) (wait *group, lead bool
 	before := len(g.batch.Rows)
 	evalErr = eval(g.batch)
 	if len(g.batch.Rows) > before {
+		g.writers++
+		p.crowd.arrivedLocked()
 		return g, before == 0, evalErr, nil
 	}
 	return p.newestPendingLocked(), false, evalErr, nil
+}
+
+// awaitRoomLocked waits while the forming group is full. It returns why no write
+// is taken: a closed or failed Primary, or object storage that does not answer,
+// since nobody knows when what is pending would be committed.
+func (p *Primary) awaitRoomLocked(ctx context.Context) error {
+	for {
+		switch {
+		case p.closed:
+			return ErrStopped
+		case p.failed != nil:
+			return p.failed
+		}
+		if err := p.archiveErr(); err != nil {
+			return err
+		}
+		if p.forming.batch.Bytes <= p.cfg.groupBytes {
+			return nil
+		}
+		room := p.room
+		p.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+		}
+		p.mu.Lock()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// makeRoomLocked wakes those who wait for room in the forming group.
+func (p *Primary) makeRoomLocked() {
+	close(p.room)
+	p.room = make(chan struct{})
 }
 
 // newestPendingLocked is the newest group with rows that is not published.
@@ -261,12 +331,15 @@ func (p *Primary) newestPendingLocked() *group {
 func (p *Primary) commit(g *group) {
 	p.appendMu.Lock()
 	defer p.appendMu.Unlock()
+	p.gather()
 	if !p.closeGroup(g) {
 		return
 	}
+	started := time.Now()
 	err := p.appendAndPublish(g.batch)
 	p.mu.Lock()
 	p.inflight = nil
+	p.crowd.committedLocked(started, g.writers, p.forming.writers)
 	if err != nil {
 		p.failLocked(g, err)
 	}
@@ -292,7 +365,14 @@ func (p *Primary) appendAndPublish(b *mvcc.Batch) (err error) {
 	if err := p.log.Append(b.Rows); err != nil {
 		return err
 	}
+	if err := p.archive(b.Rows); err != nil {
+		return p.die(err)
+	}
+	last := b.Rows[len(b.Rows)-1].ID
 	p.store.Publish(b)
+	if p.cfg.Archive != nil {
+		p.cfg.Archive.Committed(last, b.Bytes)
+	}
 	p.wakeFollowers(b)
 	return nil
 }
@@ -321,7 +401,7 @@ func (p *Primary) closeGroup(g *group) bool {
 	p.inflight = g
 	p.forming = newGroup(p.spare)
 	p.spare = nil
-	p.room.Broadcast()
+	p.makeRoomLocked()
 	return true
 }
 
@@ -350,7 +430,7 @@ func (p *Primary) refuseFormingLocked(err error) {
 	p.forming.err = err
 	close(p.forming.done)
 	p.forming = newGroup(nil)
-	p.room.Broadcast()
+	p.makeRoomLocked()
 }
 
 // tellFatal calls OnFatal, once, if there is a reason to, and reports that.
@@ -369,66 +449,4 @@ func (p *Primary) Err() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.failed
-}
-
-// Retry times of a recovery.
-const (
-	recoverFirst = 50 * time.Millisecond
-	recoverMost  = 2 * time.Second
-)
-
-// recover tries until the log takes writes again and holds just what is
-// committed.
-func (p *Primary) recover() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	started := time.Now()
-	for wait := recoverFirst; ; wait = min(2*wait, recoverMost) {
-		timer := time.NewTimer(wait)
-		select {
-		case <-p.stop:
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
-		if err := p.tryRecover(ctx); err != nil {
-			p.cfg.Logger.WithError(err).Debug("log is not recovered yet")
-			if p.tellFatal() {
-				return
-			}
-			continue
-		}
-		p.cfg.Logger.WithField("after", time.Since(started)).Info("log recovered; writes are served again")
-		return
-	}
-}
-
-func (p *Primary) tryRecover(ctx context.Context) error {
-	p.appendMu.Lock()
-	defer p.appendMu.Unlock()
-	head, err := p.log.Recover(ctx)
-	if err != nil {
-		return err
-	}
-	committed := p.store.Head()
-	if head.ID < committed.ID {
-		return p.die(fmt.Errorf("%w: log holds rows up to %d of %d acknowledged", sqllog.ErrCorrupt, head.ID, committed.ID))
-	}
-	if head.ID > committed.ID {
-		if err := p.log.Truncate(ctx, committed); err != nil {
-			return err
-		}
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.failed = p.fatalErr
-	return p.fatalErr
-}
-
-// die makes the refusal of writes final.
-func (p *Primary) die(err error) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.failed, p.fatalErr = err, err
-	return err
 }

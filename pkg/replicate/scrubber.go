@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kinsy/kinsy/pkg/mvcc"
+	"github.com/kinsy/kinsy/pkg/s3snap"
 	"github.com/kinsy/kinsy/pkg/sqllog"
 )
 
@@ -25,6 +26,11 @@ type scrubber struct {
 	p    *Primary
 	wake chan struct{} // size one
 	step int           // rows removed at a time; run's own
+
+	// What the rows removed now were compacted by, and whether object storage
+	// holds its row; run's own.
+	revision sqllog.Revision
+	uploaded bool
 
 	mu      sync.Mutex
 	waiting []chan struct{} // to be closed by the run that begins next
@@ -87,7 +93,7 @@ func (c *scrubber) runOnce() bool {
 		c.mu.Lock()
 		c.waiting = append(waiting, c.waiting...)
 		c.mu.Unlock()
-		if !errors.Is(err, mvcc.ErrClosed) {
+		if !errors.Is(err, mvcc.ErrClosed) && !errors.Is(err, s3snap.ErrStopped) {
 			c.p.cfg.Logger.WithError(err).Warn("removing compacted rows; it is tried again")
 		}
 		return false
@@ -100,6 +106,9 @@ func (c *scrubber) runOnce() bool {
 
 // remove deletes one step of rows.
 func (c *scrubber) remove(ids []sqllog.ID, compaction sqllog.Compaction) error {
+	if err := c.awaitUpload(compaction); err != nil {
+		return err
+	}
 	start := time.Now()
 	if err := c.p.space.Remove(ids, compaction); err != nil {
 		return err
@@ -107,6 +116,21 @@ func (c *scrubber) remove(ids []sqllog.ID, compaction sqllog.Compaction) error {
 	took := time.Since(start)
 	c.step = adaptStep(c.step, c.p.cfg.Compaction.BatchSize, took)
 	c.rest(took)
+	return nil
+}
+
+// awaitUpload waits until object storage holds the compact row, and with it every
+// row that it lets go: chunks have no holes, and a snapshot at the end of the chain
+// never lacks a row that is visible there.
+func (c *scrubber) awaitUpload(compaction sqllog.Compaction) error {
+	if c.p.cfg.Archive == nil || (c.uploaded && c.revision == compaction.Revision) {
+		return nil
+	}
+	c.revision, c.uploaded = compaction.Revision, false
+	if err := c.p.cfg.Archive.WaitUploaded(c.p.stop, c.p.store.Head().ID); err != nil {
+		return err
+	}
+	c.uploaded = true
 	return nil
 }
 

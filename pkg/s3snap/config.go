@@ -1,0 +1,87 @@
+package s3snap
+
+import (
+	"errors"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/kinsy/kinsy/pkg/s3snap/object"
+)
+
+// Defaults of Config.
+const (
+	DefaultUploadInterval    = 5 * time.Second
+	DefaultUploadBytes       = 4 << 20
+	DefaultSnapshotRows      = 100_000
+	DefaultSnapshotInterval  = time.Hour
+	DefaultSnapshotRetention = 5
+	DefaultRetentionTime     = 24 * time.Hour
+)
+
+// Config of an Archive.
+type Config struct {
+	Store object.Store
+	// Path is the log's file.
+	Path string
+	// SlowThreshold is that of the log.
+	SlowThreshold time.Duration
+	// CommitByChunk: a group is committed when its chunk exists (quorum 0).
+	// Otherwise rows are uploaded after their commit.
+	CommitByChunk bool
+
+	// UploadInterval is how long a committed row waits for its upload at most;
+	// UploadBytes of keys and values go up at once. Not used with CommitByChunk.
+	UploadInterval time.Duration
+	UploadBytes    int
+
+	// SnapshotRows and SnapshotInterval: a snapshot is taken once so many rows, or
+	// any rows and so much time, have come after the last one; 0 for never.
+	SnapshotRows     int64
+	SnapshotInterval time.Duration
+	// SnapshotRetention newest snapshots are kept (at least 1), and what is needed
+	// to restore to any moment inside RetentionTime.
+	SnapshotRetention int
+	RetentionTime     time.Duration
+
+	// OnFatal is called once when this node must not go on: another one writes to
+	// the prefix, or the chain is damaged. It must not block.
+	OnFatal func(error)
+	// Progress is told how far a restore at the start is; nil for nobody.
+	Progress func(Progress)
+	// Logger receives the messages; nil means logrus' standard logger.
+	Logger logrus.FieldLogger
+
+	minAge time.Duration // tests make it short; 0 means MinChunkAge
+}
+
+// withDefaults fills in what is not set.
+func (c Config) withDefaults() Config {
+	if c.UploadInterval <= 0 {
+		c.UploadInterval = DefaultUploadInterval
+	}
+	if c.UploadBytes <= 0 {
+		c.UploadBytes = DefaultUploadBytes
+	}
+	if c.SnapshotRetention < 1 {
+		c.SnapshotRetention = 1
+	}
+	if c.Logger == nil {
+		c.Logger = logrus.StandardLogger()
+	}
+	if c.OnFatal == nil {
+		c.OnFatal = func(err error) { panic(err) }
+	}
+	if c.minAge == 0 {
+		c.minAge = MinChunkAge
+	}
+	return c
+}
+
+// validate refuses what would lose data in silence.
+func (c Config) validate() error {
+	if c.Store == nil || c.Path == "" {
+		return errors.New("archive needs a store and a path")
+	}
+	return nil
+}

@@ -1,0 +1,32 @@
+package s3snap
+
+import "errors"
+
+// The errors of this package, matched with errors.Is.
+var (
+	// ErrFenced: another node has written where this one was to write; this node
+	// is not the Primary any more, and never again in this process.
+	ErrFenced = errors.New("fenced: another node writes to this prefix")
+	// ErrOtherCluster: the log and the prefix belong to different clusters.
+	ErrOtherCluster = errors.New("object storage belongs to another cluster")
+	// ErrCorruptChain: an object under the prefix is damaged, or does not follow
+	// the one before it.
+	ErrCorruptChain = errors.New("object storage is corrupt")
+	// ErrNewerFormat: an object was written by a newer version of kinsy.
+	ErrNewerFormat = errors.New("object was written by a newer version of kinsy")
+	// ErrEncrypted: an object is encrypted, and there is no key file.
+	ErrEncrypted = errors.New("object is encrypted")
+	// ErrBootstrap: bootstrap.snapshot lies on a prefix that has a history already.
+	ErrBootstrap = errors.New("prefix has a history already, bootstrap.snapshot is refused")
+	// ErrNoHistory: the prefix holds no cluster, or nothing at the point asked for.
+	ErrNoHistory = errors.New("no such history in object storage")
+	// ErrExists: what is to be made exists already.
+	ErrExists = errors.New("exists already")
+	// ErrUnavailable: object storage does not answer.
+	ErrUnavailable = errors.New("object storage does not answer")
+	// ErrStopped: the node is shutting down.
+	ErrStopped = errors.New("stopped")
+
+	// errMoved: retention deleted what was being read.
+	errMoved = errors.New("chunk is gone")
+)

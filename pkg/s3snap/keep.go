@@ -1,0 +1,208 @@
+package s3snap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kinsy/kinsy/pkg/s3snap/object"
+	"github.com/kinsy/kinsy/pkg/sqllog"
+)
+
+// Times of the snapshot loop.
+const (
+	snapshotCheck  = time.Second
+	snapshotRetry  = 30 * time.Second
+	retentionEvery = 10 * time.Minute
+)
+
+// keepSnapshots takes snapshots when they are due, and applies the retention.
+func (a *Archive) keepSnapshots() {
+	ticker := time.NewTicker(snapshotCheck)
+	defer ticker.Stop()
+	var k snapshotKeeper
+	for {
+		select {
+		case <-ticker.C:
+		case <-a.keeping.Done():
+			return
+		}
+		chain := a.chain.Load()
+		if chain == nil || time.Now().Before(k.notBefore) {
+			continue
+		}
+		if err := k.step(a, chain); err != nil && a.keeping.Err() == nil {
+			k.notBefore = time.Now().Add(snapshotRetry)
+			a.cfg.Logger.WithError(err).Warn("snapshot or retention; it is tried again")
+		}
+	}
+}
+
+// snapshotKeeper is what the snapshot loop remembers.
+type snapshotKeeper struct {
+	known     bool // last is read
+	last      Manifest
+	since     time.Time // when rows after last were first seen
+	retained  time.Time // when retention was applied
+	notBefore time.Time
+}
+
+func (k *snapshotKeeper) step(a *Archive, chain *Chain) error {
+	if !k.known {
+		all, err := Snapshots(a.keeping, a.cfg.Store)
+		if err != nil {
+			return err
+		}
+		if len(all) > 0 {
+			k.last = all[len(all)-1]
+		}
+		k.known, k.since = true, time.Now()
+		if k.last.CreatedAt > 0 {
+			k.since = k.last.Created()
+		}
+		a.lastSnapshot.Store(k.last.ID)
+	}
+	if a.snapshotDue(k, chain.End().ID) {
+		if err := k.take(a, chain); err != nil {
+			return err
+		}
+		k.retained = time.Time{}
+	}
+	if time.Since(k.retained) < retentionEvery {
+		return nil
+	}
+	k.retained = time.Now()
+	return applyRetention(a.keeping, a.cfg)
+}
+
+func (a *Archive) snapshotDue(k *snapshotKeeper, end sqllog.ID) bool {
+	rows := int64(end) - k.last.ID
+	return rows > 0 && ((a.cfg.SnapshotRows > 0 && rows >= a.cfg.SnapshotRows) ||
+		(a.cfg.SnapshotInterval > 0 && time.Since(k.since) >= a.cfg.SnapshotInterval))
+}
+
+func (k *snapshotKeeper) take(a *Archive, chain *Chain) error {
+	started := time.Now()
+	m, err := takeSnapshot(a.keeping, a.cfg.Store, a.writer, a.log, chain.End)
+	if err != nil {
+		return err
+	}
+	k.last, k.since = m, time.Now()
+	a.lastSnapshot.Store(m.ID)
+	a.cfg.Logger.WithField("id", m.ID).WithField("revision", m.Revision).WithField("rows", m.Rows).
+		WithField("bytes", m.Size).WithField("took", time.Since(started)).Info("snapshot taken")
+	return nil
+}
+
+// applyRetention deletes the snapshots that nobody needs any more, and the chunks
+// that the oldest kept one covers. The floor is raised first.
+func applyRetention(ctx context.Context, cfg Config) error {
+	all, err := Snapshots(ctx, cfg.Store)
+	if err != nil {
+		return err
+	}
+	keep := kept(all, cfg.SnapshotRetention, time.Now().Add(-cfg.RetentionTime))
+	if len(keep) == 0 {
+		return nil
+	}
+	oldest := sqllog.ID(keep[0].ID)
+	state, err := raiseFloor(ctx, cfg.Store, oldest)
+	if err != nil {
+		return err
+	}
+	// The object was just written: its time is the present of the store's clock,
+	// by which everything else is dated too.
+	before := state.Modified.Add(-cfg.minAge)
+	snapshots, err := deleteSnapshots(ctx, cfg.Store, keep, before)
+	if err != nil {
+		return fmt.Errorf("delete snapshots: %w", err)
+	}
+	chunks, err := deleteChunks(ctx, cfg.Store, oldest, before)
+	if err != nil {
+		return fmt.Errorf("delete chunks: %w", err)
+	}
+	if snapshots+chunks > 0 {
+		cfg.Logger.WithField("snapshots", snapshots).WithField("chunks", chunks).WithField("floor", oldest).Info("deleted what is out of retention")
+	}
+	return nil
+}
+
+// kept chooses the snapshots to keep, of all in order of id: the newest ones, those
+// taken after a moment, and the newest one before it, from which that moment can
+// be restored.
+func kept(all []Manifest, newest int, after time.Time) []Manifest {
+	first := max(len(all)-max(newest, 1), 0)
+	for first > 0 && all[first].Created().After(after) {
+		first--
+	}
+	return all[first:]
+}
+
+// deleteSnapshots deletes the snapshots that are not kept: first their names, so
+// that no name is without its rows. Rows that never got a name go too.
+func deleteSnapshots(ctx context.Context, store object.Store, keep []Manifest, before time.Time) (int, error) {
+	needed := make(map[string]bool)
+	for _, m := range keep {
+		needed[m.Object], needed[manifestKey(sqllog.ID(m.ID))] = true, true
+	}
+	var names, rows []string
+	err := store.List(ctx, snapshotPrefix, "", func(info object.Info) error {
+		switch {
+		case needed[info.Key] || !info.Modified.Before(before):
+		case isManifest(info.Key) && info.Key > manifestKey(sqllog.ID(keep[0].ID)):
+		case isManifest(info.Key):
+			names = append(names, info.Key)
+		case strings.HasSuffix(info.Key, rowsSuffix):
+			rows = append(rows, info.Key)
+		}
+		return nil
+	})
+	if err == nil && len(names) > 0 {
+		err = store.Delete(ctx, names...)
+	}
+	if err == nil && len(rows) > 0 {
+		err = store.Delete(ctx, rows...)
+	}
+	return len(names), err
+}
+
+// deleteBatch is how many chunks are deleted in one request.
+const deleteBatch = 500
+
+// errCovered ends the listing of chunks at the floor.
+var errCovered = errors.New("floor reached")
+
+// deleteChunks deletes the chunks up to an id, at which there is a snapshot, that
+// were written before a moment. The oldest go first, so that there is no gap.
+func deleteChunks(ctx context.Context, store object.Store, upTo sqllog.ID, before time.Time) (int, error) {
+	var keys []string
+	deleted := 0
+	flush := func() error {
+		if len(keys) == 0 {
+			return nil
+		}
+		err := store.Delete(ctx, keys...)
+		deleted += len(keys)
+		keys = nil
+		return err
+	}
+	err := store.List(ctx, chunkPrefix, "", func(info object.Info) error {
+		first, ok := parseChunkKey(info.Key)
+		if !ok {
+			return nil
+		}
+		if first > upTo || !info.Modified.Before(before) {
+			return errCovered
+		}
+		if keys = append(keys, info.Key); len(keys) < deleteBatch {
+			return nil
+		}
+		return flush()
+	})
+	if err != nil && !errors.Is(err, errCovered) {
+		return deleted, err
+	}
+	return deleted, flush()
+}

@@ -1,0 +1,194 @@
+package s3snap
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/kinsy/kinsy/pkg/s3snap/object"
+	"github.com/kinsy/kinsy/pkg/sqllog"
+)
+
+// Keys of objects.
+const (
+	clusterKey      = "cluster.json"
+	floorKey        = "floor.json"
+	chunkPrefix     = "chunks/"
+	snapshotPrefix  = "snapshots/"
+	manifestSuffix  = ".json"
+	rowsSuffix      = ".rows"
+	bootstrapKey    = "bootstrap.snapshot"
+	formatVersion   = 1
+	maxJSONBytes    = 1 << 20
+	maxChunkBytes   = 1 << 30 // of a stored chunk; a group is far smaller
+	positionPattern = "%020d"
+)
+
+func chunkKey(first sqllog.ID) string {
+	return chunkPrefix + fmt.Sprintf(positionPattern, first)
+}
+
+// parseChunkKey reads the position out of a chunk's key.
+func parseChunkKey(key string) (sqllog.ID, bool) {
+	return parsePosition(strings.TrimPrefix(key, chunkPrefix))
+}
+
+func parsePosition(s string) (sqllog.ID, bool) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 || fmt.Sprintf(positionPattern, n) != s {
+		return 0, false
+	}
+	return sqllog.ID(n), true
+}
+
+// clusterFile is cluster.json: whose prefix it is, and where its chain begins.
+type clusterFile struct {
+	Format    int    `json:"format"`
+	ClusterID string `json:"cluster_id"` // 16 hexadecimal digits
+	// Base: the chain begins after this id. Where it is not 0, a snapshot at it
+	// holds what was before.
+	Base int64 `json:"base"`
+	// Epoch is the newest one that a node has asked for. An older Primary that sees
+	// it stops; which rows count is for the chain alone to say.
+	Epoch int64 `json:"epoch"`
+	// Bootstrap is the version of the object that the cluster was started from,
+	// empty if from none.
+	Bootstrap string `json:"bootstrap,omitempty"`
+}
+
+func (c clusterFile) cluster() uint64 {
+	n, _ := strconv.ParseUint(c.ClusterID, 16, 64)
+	return n
+}
+
+// readCluster reads cluster.json; object.ErrNotFound if there is none.
+func readCluster(ctx context.Context, store object.Store) (clusterFile, error) {
+	c, _, err := readClusterInfo(ctx, store)
+	return c, err
+}
+
+func readClusterInfo(ctx context.Context, store object.Store) (clusterFile, object.Info, error) {
+	var c clusterFile
+	info, err := readJSON(ctx, store, clusterKey, &c)
+	if err != nil {
+		return clusterFile{}, object.Info{}, err
+	}
+	if len(c.ClusterID) != 16 || c.cluster() == 0 || c.Base < 0 || c.Epoch < 0 {
+		return clusterFile{}, object.Info{}, fmt.Errorf("%w: %s is not a cluster's", ErrCorruptChain, clusterKey)
+	}
+	return c, info, nil
+}
+
+// raiseEpoch asks for an epoch above all that were asked for, and at least one.
+// Where an answer is lost it may skip some.
+func raiseEpoch(ctx context.Context, store object.Store, least sqllog.Epoch) (epoch sqllog.Epoch, err error) {
+	err = retry(ctx, func() error {
+		for {
+			c, info, err := readClusterInfo(ctx, store)
+			if err != nil {
+				return err
+			}
+			epoch = max(sqllog.Epoch(c.Epoch)+1, least)
+			c.Epoch = int64(epoch)
+			err = putJSON(ctx, store, clusterKey, c, object.Condition{IfVersion: info.Version})
+			if !errors.Is(err, object.ErrPrecondition) {
+				return err
+			}
+		}
+	})
+	return epoch, err
+}
+
+// createCluster creates cluster.json; object.ErrPrecondition if there is one.
+func createCluster(ctx context.Context, store object.Store, cluster uint64, base sqllog.ID, bootstrap string) error {
+	c := clusterFile{Format: formatVersion, ClusterID: fmt.Sprintf("%016x", cluster), Base: int64(base), Bootstrap: bootstrap}
+	return createJSON(ctx, store, clusterKey, c)
+}
+
+// floorFile is floor.json.
+type floorFile struct {
+	Format int   `json:"format"`
+	Floor  int64 `json:"floor"`
+}
+
+// readFloor tells up to which position the chain is closed, and the state of the
+// object that says so (zero if there is none yet).
+func readFloor(ctx context.Context, store object.Store) (sqllog.ID, object.Info, error) {
+	var f floorFile
+	info, err := readJSON(ctx, store, floorKey, &f)
+	switch {
+	case errors.Is(err, object.ErrNotFound):
+		return 0, object.Info{}, nil
+	case err != nil:
+		return 0, object.Info{}, err
+	case f.Floor < 0:
+		return 0, object.Info{}, fmt.Errorf("%w: %s names a negative position", ErrCorruptChain, floorKey)
+	}
+	return sqllog.ID(f.Floor), info, nil
+}
+
+// raiseFloor closes the positions up to floor, and returns the object's state
+// after that: its time is the store's present.
+func raiseFloor(ctx context.Context, store object.Store, floor sqllog.ID) (object.Info, error) {
+	for {
+		now, info, err := readFloor(ctx, store)
+		if err != nil {
+			return object.Info{}, err
+		}
+		if info.Version != "" && now >= floor {
+			floor = now
+		}
+		cond := object.Condition{IfVersion: info.Version, IfAbsent: info.Version == ""}
+		err = putJSON(ctx, store, floorKey, floorFile{Format: formatVersion, Floor: int64(floor)}, cond)
+		if errors.Is(err, object.ErrPrecondition) {
+			continue
+		}
+		if err != nil {
+			return object.Info{}, fmt.Errorf("raise floor: %w", err)
+		}
+		_, info, err = readFloor(ctx, store)
+		return info, err
+	}
+}
+
+// readJSON reads one of the small objects. An unknown format is ErrNewerFormat.
+func readJSON(ctx context.Context, store object.Store, key string, into any) (object.Info, error) {
+	body, info, err := object.ReadAll(ctx, store, key, maxJSONBytes)
+	if err != nil {
+		return object.Info{}, err
+	}
+	if object.IsEncrypted(body) {
+		return object.Info{}, fmt.Errorf("%w: %s; give --object-store-key-file", ErrEncrypted, key)
+	}
+	var format struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(body, &format); err != nil || format.Format < 1 {
+		return object.Info{}, fmt.Errorf("%w: %s is not readable", ErrCorruptChain, key)
+	}
+	if format.Format > formatVersion {
+		return object.Info{}, fmt.Errorf("%w: %s has format %d", ErrNewerFormat, key, format.Format)
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return object.Info{}, fmt.Errorf("%w: %s: %w", ErrCorruptChain, key, err)
+	}
+	return info, nil
+}
+
+func createJSON(ctx context.Context, store object.Store, key string, v any) error {
+	return putJSON(ctx, store, key, v, object.Condition{IfAbsent: true})
+}
+
+func putJSON(ctx context.Context, store object.Store, key string, v any, cond object.Condition) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if _, err = store.Put(ctx, key, append(body, '\n'), cond); err != nil {
+		return fmt.Errorf("write %s: %w", key, err)
+	}
+	return nil
+}

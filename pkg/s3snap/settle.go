@@ -1,0 +1,261 @@
+package s3snap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/kinsy/kinsy/pkg/s3snap/object"
+	"github.com/kinsy/kinsy/pkg/s3snap/rowfile"
+	"github.com/kinsy/kinsy/pkg/sqllog"
+)
+
+// settle brings the log to the chain, and makes this node Primary where it has
+// to be one of a new epoch.
+func (s *starter) settle(ctx context.Context, rel relation) error {
+	switch {
+	case rel.found && !s.cfg.CommitByChunk && !s.adopted:
+		return nil // with a log of its own the node serves, and founds the chain meanwhile
+	case rel.found:
+		end, err := s.found(ctx)
+		if err != nil {
+			return err
+		}
+		rel = relation{boundary: end}
+	case rel.replace != "":
+		return s.replaceLog(ctx, rel.replace)
+	case rel.behind():
+		end, err := s.catchUp(ctx, rel)
+		if err != nil {
+			return err
+		}
+		rel.boundary = end
+	}
+	s.chain = NewChain(s.cfg.Store, s.writer, rel.boundary, s.cfg.Logger)
+	if !s.cfg.CommitByChunk && !s.adopted {
+		return nil
+	}
+	return s.lead(ctx)
+}
+
+// found begins the chain of this log.
+func (s *starter) found(ctx context.Context) (sqllog.Head, error) {
+	return found(ctx, s.cfg.Store, s.writer, s.log, s.bootstrap, s.log.Head)
+}
+
+// foundingLog is a log whose chain begins.
+type foundingLog interface {
+	Source
+	Rows(ctx context.Context) (int64, error)
+}
+
+// found creates cluster.json and returns where the chain begins: at its start if
+// the log has all its rows, else at a snapshot of it. at names the newest
+// committed row.
+func found(ctx context.Context, store object.Store, w Writer, log foundingLog, bootstrap string, at func() sqllog.Head) (sqllog.Head, error) {
+	base := sqllog.Head{Revision: 1}
+	release := log.HoldRemoval()
+	defer release()
+	rows, err := log.Rows(ctx)
+	if err != nil {
+		return base, err
+	}
+	if head := at(); bootstrap != "" || rows < int64(head.ID) {
+		m, err := takeSnapshot(ctx, store, w, log, at)
+		if err != nil {
+			return base, err
+		}
+		base = m.Head()
+	}
+	err = retry(ctx, func() error { return createCluster(ctx, store, w.Cluster, base.ID, bootstrap) })
+	if errors.Is(err, object.ErrPrecondition) {
+		var there clusterFile
+		err = retry(ctx, func() (err error) {
+			there, err = readCluster(ctx, store)
+			return err
+		})
+		if err == nil && there.cluster() != w.Cluster {
+			err = fmt.Errorf("%w: another node has begun cluster %s on it just now", ErrOtherCluster, there.ClusterID)
+		}
+	}
+	return base, err
+}
+
+// catchUp makes the log end where the chain does, which is what it returns. What
+// the chain does not have is set aside first.
+func (s *starter) catchUp(ctx context.Context, rel relation) (sqllog.Head, error) {
+	if rel.cut {
+		if err := s.cut(ctx, rel.common); errors.Is(err, sqllog.ErrGap) {
+			return sqllog.Head{}, s.replaceLog(ctx, "it disagrees with the chain below rows that are compacted")
+		} else if err != nil {
+			return sqllog.Head{}, err
+		}
+	}
+	s.adopted = true
+	if err := s.adopt(rel.rest); err != nil {
+		return sqllog.Head{}, err
+	}
+	return s.readOn(ctx, rel.boundary)
+}
+
+// readOn appends what the chain has after a boundary that the log has reached.
+func (s *starter) readOn(ctx context.Context, boundary sqllog.Head) (end sqllog.Head, err error) {
+	started, rows := time.Now(), 0
+	end, err = readChain(ctx, s.cfg.Store, s.writer.Cluster, boundary, nil, func(c chunk) error {
+		rows += len(c.rows)
+		return s.adopt(c.rows)
+	})
+	if err == nil && rows > 0 {
+		s.cfg.Logger.WithField("rows", rows).WithField("took", time.Since(started)).Info("took over rows from object storage")
+	}
+	return end, err
+}
+
+func (s *starter) adopt(rows []sqllog.Row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if err := s.log.Append(rows); err != nil {
+		return fmt.Errorf("take over rows %d to %d: %w", rows[0].ID, rows[len(rows)-1].ID, err)
+	}
+	return nil
+}
+
+// cut sets the rows above a row aside in a chunk file beside the log, and then
+// removes them from it.
+func (s *starter) cut(ctx context.Context, common sqllog.Head) error {
+	head := s.log.Head()
+	var rows []sqllog.Row
+	err := s.log.Scan(ctx, common.ID, head.ID, func(r *sqllog.Row) error {
+		kept := *r
+		kept.Key, kept.Value = append([]byte(nil), r.Key...), append([]byte(nil), r.Value...)
+		rows = append(rows, kept)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read rows to set aside: %w", err)
+	}
+	if int64(len(rows)) != int64(head.ID-common.ID) {
+		return fmt.Errorf("set rows aside: %w: some are compacted", sqllog.ErrGap)
+	}
+	path := fmt.Sprintf("%s.aside-%d-%d-%s.chunk", s.cfg.Path, common.ID+1, head.ID, stamp())
+	body, err := rowfile.Encode(rowfile.Header{
+		Kind: rowfile.KindChunk, Cluster: s.writer.Cluster, Node: s.writer.Node, Incarnation: s.writer.Incarnation,
+		First: common.ID + 1, Before: common.Epoch, Head: head, Written: time.Now().UnixMilli(),
+	}, rows)
+	if err != nil {
+		return fmt.Errorf("encode rows to set aside: %w", err)
+	}
+	if err := writeSynced(path, body); err != nil {
+		return fmt.Errorf("set rows aside: %w", err)
+	}
+	s.cfg.Logger.WithField("file", path).WithField("rows", len(rows)).
+		Error("the log disagrees with object storage; its rows from there on are set aside in a file")
+	return s.log.Truncate(ctx, common)
+}
+
+// replaceLog sets the whole log aside and starts as from an empty disk.
+func (s *starter) replaceLog(ctx context.Context, why string) error {
+	err := s.log.Close()
+	s.log = nil
+	if err != nil {
+		return fmt.Errorf("close log to set it aside: %w", err)
+	}
+	aside := s.cfg.Path + ".aside-" + stamp()
+	// The log itself goes last: until then the next start finds it, and does this
+	// again.
+	for _, suffix := range []string{"-shm", "-wal", ""} {
+		err := os.Rename(s.cfg.Path+suffix, aside+suffix)
+		if err != nil && !(suffix != "" && errors.Is(err, os.ErrNotExist)) {
+			return fmt.Errorf("set log aside: %w", err)
+		}
+	}
+	if err := syncFolder(s.cfg.Path); err != nil {
+		return fmt.Errorf("set log aside: %w", err)
+	}
+	s.cfg.Logger.WithField("file", aside).WithField("reason", why).
+		Error("the log cannot be brought to what object storage holds; it is set aside, and another one is loaded")
+	return s.open(ctx)
+}
+
+// stamp is the present as it is put into names of files.
+func stamp() string { return time.Now().UTC().Format("20060102T150405.000Z") }
+
+// lead makes this node Primary of a new epoch: what the chain lacks is uploaded,
+// then the epoch row is written to it, and then to the log. An older Primary that is
+// busy may take one position after the other before this node sees them; it stops
+// when it sees the new epoch in cluster.json.
+func (s *starter) lead(ctx context.Context) error {
+	epoch, err := raiseEpoch(ctx, s.cfg.Store, max(s.chain.End().Epoch, s.log.Head().Epoch)+1)
+	if err != nil {
+		return fmt.Errorf("ask for an epoch: %w", err)
+	}
+	for {
+		err := s.tryLead(ctx, epoch)
+		if !errors.Is(err, ErrFenced) {
+			return err
+		}
+		end := s.chain.End()
+		rel, cmpErr := s.compareLoud(ctx)
+		if cmpErr != nil {
+			return cmpErr
+		}
+		newest, readErr := s.settleAgain(ctx, rel)
+		if readErr != nil {
+			return readErr
+		}
+		if newest.ID == end.ID || newest.Epoch >= epoch {
+			return fmt.Errorf("become primary of epoch %d: %w", epoch, err)
+		}
+		s.chain = NewChain(s.cfg.Store, s.writer, newest, s.cfg.Logger)
+	}
+}
+
+// settleAgain takes over what an older Primary has written meanwhile, and returns
+// the chain's end.
+func (s *starter) settleAgain(ctx context.Context, rel relation) (sqllog.Head, error) {
+	if rel.replace != "" || rel.found {
+		return sqllog.Head{}, fmt.Errorf("%w: the chain has changed while it was read", ErrCorruptChain)
+	}
+	if !rel.behind() {
+		return rel.boundary, nil
+	}
+	return s.catchUp(ctx, rel)
+}
+
+// tryLead uploads the rest of the log and the epoch row.
+func (s *starter) tryLead(ctx context.Context, epoch sqllog.Epoch) error {
+	head := s.log.Head()
+	for s.chain.End().ID < head.ID {
+		if _, err := uploadPiece(ctx, s.chain, s.log, head.ID, s.cfg.UploadBytes); err != nil {
+			return fmt.Errorf("upload the log: %w", err)
+		}
+	}
+	row := sqllog.Row{
+		ID: head.ID + 1, Epoch: epoch, Revision: head.Revision, Kind: sqllog.KindEpoch, WrittenAt: time.Now().UnixMilli(),
+	}
+	if err := s.chain.Append(ctx, []sqllog.Row{row}); err != nil {
+		return err
+	}
+	if err := s.log.Append([]sqllog.Row{row}); err != nil {
+		return fmt.Errorf("append the epoch row: %w", err)
+	}
+	s.cfg.Logger.WithField("epoch", epoch).WithField("id", row.ID).Info("primary of a new epoch")
+	return nil
+}
+
+// writeSynced writes a new file and makes it durable.
+func writeSynced(path string, body []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(body)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	return syncFolder(path)
+}
