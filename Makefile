@@ -6,11 +6,13 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 30s
 ROUNDS      ?= 100
 OPS         ?= 100000
+S3_ROUNDS   ?= 50
+S3_MINUTES  ?= 10
 
 # Modules of their own below test/, so that kinsy itself does not depend on what its tests compare it with.
 NESTED := $(patsubst %/go.mod,%,$(wildcard test/*/go.mod))
 
-.PHONY: all build test verify format vet staticcheck tidy test-kubernetes test-differential test-kineclient test-faults fuzz bench clean
+.PHONY: all build test verify format vet staticcheck tidy test-kubernetes test-differential test-kineclient test-faults test-s3 test-transfer fuzz bench clean
 
 all: verify build test
 
@@ -53,6 +55,14 @@ test-kineclient:
 # Real processes killed, cut from power, run out of disk, on damaged files; ROUNDS of kill -9 on one store.
 test-faults:
 	cd test/faults && CGO_ENABLED=0 KINSY_FAULT_ROUNDS=$(ROUNDS) go test -count=1 -timeout 20m ./...
+
+# A real S3 server behind a proxy that fails: S3_MINUTES of faults under load, S3_ROUNDS of kill -9 with the disk deleted.
+test-s3:
+	cd test/s3 && CGO_ENABLED=0 KINSY_S3_MINUTES=$(S3_MINUTES) KINSY_S3_ROUNDS=$(S3_ROUNDS) go test -count=1 -timeout 60m ./...
+
+# Histories moved into kinsy from a real etcd, and out again through etcdutl.
+test-transfer:
+	cd test/transfer && CGO_ENABLED=0 go test -count=1 -timeout 15m ./...
 
 # Every fuzz target for FUZZTIME.
 fuzz:

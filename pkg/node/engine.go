@@ -16,6 +16,7 @@ import (
 
 	"github.com/kinsy/kinsy/pkg/mvcc"
 	"github.com/kinsy/kinsy/pkg/replicate"
+	"github.com/kinsy/kinsy/pkg/s3snap"
 	"github.com/kinsy/kinsy/pkg/server"
 	"github.com/kinsy/kinsy/pkg/sqllog"
 )
@@ -41,6 +42,10 @@ type engineEnv struct {
 	log *logrus.Logger
 	// listen opens the client listeners, which is to be done once the index is loaded, and returns the URLs to advertise.
 	listen func(ctx context.Context) ([]string, error)
+	// progress is told how far a restore is.
+	progress func(s3snap.Progress)
+	// waiting tells what the opening waits for, nil when it goes on.
+	waiting func(error)
 	// fail reports that the engine has stopped by itself; it may be called from any goroutine and does not block.
 	fail func(error)
 }

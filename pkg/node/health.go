@@ -54,9 +54,11 @@ func (n *Node) checkServing() error {
 		return nil
 	case phaseStopping:
 		return errors.New("shutting down")
-	default:
-		return errors.New("loading")
 	}
+	if why := n.waiting.Load(); why != nil && *why != nil {
+		return fmt.Errorf("loading: waiting for object storage: %w", *why)
+	}
+	return errors.New("loading")
 }
 
 // checkCommit says whether the last commit succeeded. Before the engine is there, nothing has failed.

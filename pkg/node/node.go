@@ -23,7 +23,9 @@ type Node struct {
 	cfg      Config
 	log      *logrus.Logger
 	registry *prometheus.Registry
+	restore  restoreMetrics
 	phase    atomic.Int32
+	waiting  atomic.Pointer[error] // what the start waits for; nil or an error that is nil: nothing
 
 	lock        *folderLock
 	certs       *certSource // nil without TLS
@@ -54,6 +56,7 @@ func start(ctx context.Context, cfg Config, open engineOpener) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, log: cfg.logger(), registry: newRegistry(cfg), done: make(chan struct{})}
+	n.registry.MustRegister(&n.restore)
 	err := n.bringUp(ctx, open)
 	if err == nil {
 		err = n.Err()
@@ -81,6 +84,8 @@ func (n *Node) bringUp(ctx context.Context, open engineOpener) error {
 	}
 	n.warnIgnoredParameters()
 	env := engineEnv{cfg: n.cfg, log: n.log, listen: n.listen, fail: n.fail}
+	env.waiting = func(err error) { n.waiting.Store(&err) }
+	env.progress = n.restoring
 	if n.certs != nil {
 		env.tls = n.certs.forGRPC()
 	}

@@ -55,7 +55,7 @@ func (c Config) archive(env engineEnv, store object.Store) s3snap.Config {
 		UploadInterval: c.UploadInterval, UploadBytes: int(c.UploadBytes),
 		SnapshotRows: c.SnapshotRows, SnapshotInterval: c.SnapshotInterval,
 		SnapshotRetention: c.SnapshotRetention, RetentionTime: c.SnapshotRetentionTime,
-		OnFatal: env.fail, Progress: c.RestoreProgress, Logger: env.log,
+		OnFatal: env.fail, Waiting: env.waiting, Progress: env.progress, Logger: env.log,
 	}
 }
 

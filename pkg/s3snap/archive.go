@@ -322,7 +322,7 @@ func (a *Archive) tryAttach(committed func() sqllog.Head) (*Chain, error) {
 	case rel.behind():
 		return nil, fmt.Errorf("%w: it holds rows that this log does not have; start the node again to bring the log to them", ErrFenced)
 	}
-	return NewChain(a.cfg.Store, a.writer, end, a.cfg.Logger), nil
+	return a.cfg.chain(a.writer, end), nil
 }
 
 // Quiesce ends snapshots and retention: a snapshot under way keeps the log from

@@ -34,6 +34,7 @@ type Chain struct {
 	writer Writer
 	log    logrus.FieldLogger
 	clock  func() (time.Duration, bool) // tests replace it
+	trust  time.Duration                // trustSight; tests make it short
 
 	mu     sync.Mutex
 	end    sqllog.Head   // newest row known to be in the chain
@@ -77,7 +78,7 @@ type failure struct {
 
 // NewChain continues a chain after its end, as a reading of it has found it.
 func NewChain(store object.Store, w Writer, end sqllog.Head, log logrus.FieldLogger) *Chain {
-	return &Chain{store: store, writer: w, log: log, clock: bootClock, end: end}
+	return &Chain{store: store, writer: w, log: log, clock: bootClock, trust: trustSight, end: end}
 }
 
 // End names the newest row known to be in the chain: object storage holds every
@@ -195,7 +196,7 @@ func (c *Chain) foreign(key string, body []byte) error {
 func (c *Chain) counts(ctx context.Context, first sqllog.ID, sent time.Duration, hasClock bool) error {
 	now, _ := c.clock()
 	c.mu.Lock()
-	fresh := hasClock && c.known && now-c.seen < trustSight
+	fresh := hasClock && c.known && now-c.seen < c.trust
 	c.mu.Unlock()
 	if !fresh {
 		floor, _, err := readFloor(ctx, c.store)

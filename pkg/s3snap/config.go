@@ -7,6 +7,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/kinsy/kinsy/pkg/s3snap/object"
+	"github.com/kinsy/kinsy/pkg/sqllog"
 )
 
 // Defaults of Config.
@@ -49,10 +50,14 @@ type Config struct {
 	OnFatal func(error)
 	// Progress is told how far a restore at the start is; nil for nobody.
 	Progress func(Progress)
+	// Waiting is told why a start waits for object storage, and nil when it goes on;
+	// nil for nobody.
+	Waiting func(error)
 	// Logger receives the messages; nil means logrus' standard logger.
 	Logger logrus.FieldLogger
 
-	minAge time.Duration // tests make it short; 0 means MinChunkAge
+	minAge time.Duration                // tests make it short; 0 means MinChunkAge
+	clock  func() (time.Duration, bool) // tests replace it; nil means bootClock
 }
 
 // withDefaults fills in what is not set.
@@ -75,6 +80,9 @@ func (c Config) withDefaults() Config {
 	if c.minAge == 0 {
 		c.minAge = MinChunkAge
 	}
+	if c.clock == nil {
+		c.clock = bootClock
+	}
 	return c
 }
 
@@ -84,4 +92,11 @@ func (c Config) validate() error {
 		return errors.New("archive needs a store and a path")
 	}
 	return nil
+}
+
+// chain is the chain of this configuration's store, after its end.
+func (c Config) chain(w Writer, end sqllog.Head) *Chain {
+	chain := NewChain(c.Store, w, end, c.Logger)
+	chain.clock, chain.trust = c.clock, c.minAge/4
+	return chain
 }

@@ -19,10 +19,13 @@ const (
 // backoff gives the pauses between tries: each about twice the last one.
 type backoff struct{ next time.Duration }
 
+// jitter is a random duration below d; tests make it the same each time.
+var jitter = func(d time.Duration) time.Duration { return rand.N(d) }
+
 // pause waits, and returns ctx's error if that ends first.
 func (b *backoff) pause(ctx context.Context) error {
 	b.next = min(max(2*b.next, retryFirst), retryMost)
-	timer := time.NewTimer(b.next/2 + rand.N(b.next/2))
+	timer := time.NewTimer(b.next/2 + jitter(b.next/2))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -33,7 +33,7 @@ func (s *starter) settle(ctx context.Context, rel relation) error {
 		}
 		rel.boundary = end
 	}
-	s.chain = NewChain(s.cfg.Store, s.writer, rel.boundary, s.cfg.Logger)
+	s.chain = s.cfg.chain(s.writer, rel.boundary)
 	if !s.cfg.CommitByChunk && !s.adopted {
 		return nil
 	}
@@ -209,7 +209,7 @@ func (s *starter) lead(ctx context.Context) error {
 		if newest.ID == end.ID || newest.Epoch >= epoch {
 			return fmt.Errorf("become primary of epoch %d: %w", epoch, err)
 		}
-		s.chain = NewChain(s.cfg.Store, s.writer, newest, s.cfg.Logger)
+		s.chain = s.cfg.chain(s.writer, newest)
 	}
 }
 

@@ -202,17 +202,31 @@ func LoadSnapshot(ctx context.Context, src io.Reader, cfg sqllog.Config) (head s
 	return h.Head, err
 }
 
-// retryLoud is retry with a message when it has to wait.
+// retryLoud is retry, and says when it has to wait, and for what.
 func (s *starter) retryLoud(ctx context.Context, fn func() error) error {
-	var told bool
-	return retry(ctx, func() error {
+	waits := false
+	err := retry(ctx, func() error {
 		err := fn()
-		if transient(err) && !told {
-			told = true
-			s.cfg.Logger.WithError(err).Warn("object storage does not answer; the node waits for it")
+		if transient(err) {
+			if !waits {
+				s.cfg.Logger.WithError(err).Warn("object storage does not answer; the node waits for it")
+			}
+			waits = true
+			s.waiting(err)
 		}
 		return err
 	})
+	if waits && err == nil {
+		s.cfg.Logger.Info("object storage answers; the node goes on")
+		s.waiting(nil)
+	}
+	return err
+}
+
+func (s *starter) waiting(why error) {
+	if s.cfg.Waiting != nil {
+		s.cfg.Waiting(why)
+	}
 }
 
 // removeLog removes a log without rows.
