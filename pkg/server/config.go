@@ -34,6 +34,12 @@ type Config struct {
 	Watcher Watcher
 	Admin   Admin
 
+	// Snapshotter answers the Snapshot RPC of ProfileEtcd; without it the RPC is
+	// refused. SnapshotDir is the folder in which the file is made, under a name
+	// of the server's own; what a crash has left there is removed by New.
+	Snapshotter Snapshotter
+	SnapshotDir string
+
 	// Profile chooses the RPCs that are answered; ProfileNetsy when empty.
 	Profile Profile
 
@@ -77,6 +83,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.KV == nil || c.Lessor == nil || c.Watcher == nil || c.Admin == nil:
 		return errors.New("server: KV, Lessor, Watcher and Admin must be set")
+	case c.Snapshotter != nil && c.SnapshotDir == "":
+		return errors.New("server: Snapshotter needs SnapshotDir")
 	case c.Profile != "" && c.Profile != ProfileNetsy && c.Profile != ProfileEtcd:
 		return fmt.Errorf("server: unknown API profile %q (--api)", c.Profile)
 	case c.MaxRequestBytes < 0 || c.MaxRequestBytes > math.MaxInt32-overheadBytes:

@@ -30,6 +30,14 @@
 // The Fragment flag of a watch travels in a queue from the receiver to the
 // sender, which pops one entry per `created` response.
 //
+// # Snapshot
+//
+// The engine makes an etcd database file in a folder of its own (snapshot.go);
+// it is then sent with etcd's framing: messages of 32 KiB that tell how many
+// bytes remain, the SHA-256 as the last one. One snapshot is made and sent at a
+// time, others wait. The folder is removed in every case: when the stream ends,
+// and by New where a crash has left it.
+//
 // # Shutdown
 //
 // GracefulStop stops accepting, ends watch and keepalive streams with "server

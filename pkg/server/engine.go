@@ -91,6 +91,15 @@ type Admin interface {
 	Defragment(ctx context.Context) error
 }
 
+// Snapshotter makes etcd database files.
+type Snapshotter interface {
+	// WriteSnapshot writes what is committed to a new file in dir, followed by
+	// its SHA-256, and returns its path and etcd's version of its format. It
+	// blocks until the file is complete or ctx ends; the caller removes dir. One
+	// call at a time.
+	WriteSnapshot(ctx context.Context, dir string) (path, version string, err error)
+}
+
 // Status is the state of the engine at one moment: sizes in bytes, whether the
 // last commit went well (Healthy) and, if not, why (Errors, NoSpace).
 type Status = replicate.Status

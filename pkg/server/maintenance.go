@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// maintenanceServer is etcd's Maintenance service. Snapshot and Downgrade are
-// refused by every profile before they get here.
+// maintenanceServer is etcd's Maintenance service. Snapshot is in snapshot.go;
+// Downgrade is refused by every profile before it gets here.
 type maintenanceServer struct {
 	*Server
 	pb.UnimplementedMaintenanceServer

@@ -41,8 +41,8 @@ const (
 )
 
 // rpcTable lists the RPCs of etcd's services that are answered. What is not
-// here is refused in both profiles: the rest of Cluster, Maintenance Snapshot
-// and Downgrade, and all of Auth.
+// here is refused in both profiles: the rest of Cluster, Maintenance
+// Downgrade, and all of Auth.
 var rpcTable = map[string]support{
 	"etcdserverpb.KV/Range":               supportAll,
 	"etcdserverpb.KV/RangeStream":         supportAll,
@@ -63,6 +63,7 @@ var rpcTable = map[string]support{
 	"etcdserverpb.Maintenance/Hash":       supportEtcd,
 	"etcdserverpb.Maintenance/HashKV":     supportEtcd,
 	"etcdserverpb.Maintenance/MoveLeader": supportEtcd,
+	"etcdserverpb.Maintenance/Snapshot":   supportEtcd,
 }
 
 // etcdPackage is the protobuf package that the profiles are about; health and

@@ -32,7 +32,8 @@ const (
 		"Cluster/MemberList Maintenance/Alarm Maintenance/Status"
 	etcdRPCs = netsyRPCs + " KV/Put KV/DeleteRange KV/Compact " +
 		"Lease/LeaseRevoke Lease/LeaseKeepAlive Lease/LeaseTimeToLive Lease/LeaseLeases " +
-		"Maintenance/Defragment Maintenance/Hash Maintenance/HashKV Maintenance/MoveLeader"
+		"Maintenance/Defragment Maintenance/Hash Maintenance/HashKV Maintenance/MoveLeader " +
+		"Maintenance/Snapshot"
 )
 
 // TestProfilesAnswer calls every RPC of every service that the server has, with
@@ -40,7 +41,7 @@ const (
 func TestProfilesAnswer(t *testing.T) {
 	for p, list := range map[Profile]string{ProfileNetsy: netsyRPCs, ProfileEtcd: etcdRPCs} {
 		t.Run(p.String(), func(t *testing.T) {
-			h := start(t, p)
+			h := start(t, p, withSnapshot(t, newFakeSnapshot(t, 0)))
 			answered, total := 0, 0
 			for service := range h.grpc.GetServiceInfo() {
 				if !strings.HasPrefix(service, etcdPackage) {

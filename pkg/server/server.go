@@ -24,6 +24,8 @@ type Server struct {
 	leader  *leadership
 	metrics *metrics
 
+	snapshots *snapshots
+
 	// draining ends, with the error to answer, when the server stops.
 	draining context.Context
 	drain    context.CancelCauseFunc
@@ -42,6 +44,7 @@ func New(cfg Config) *Server {
 	s.draining, s.drain = context.WithCancelCause(context.Background())
 	s.grpc = grpc.NewServer(s.grpcOptions()...)
 	s.health = newHealthServer(s.cfg.Admin)
+	s.snapshots = newSnapshots(s.cfg)
 
 	pb.RegisterKVServer(s.grpc, &kvServer{Server: s})
 	pb.RegisterWatchServer(s.grpc, &watchServer{Server: s})
