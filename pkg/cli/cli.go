@@ -30,13 +30,16 @@ func Main(args []string, stdout, stderr io.Writer) int {
 
 func newRoot(stdout, stderr io.Writer) *cli.Command {
 	return &cli.Command{
-		Name:                  "kinsy",
-		Usage:                 "an etcd-compatible store",
-		Description:           rootDescription,
-		Version:               Version(),
-		Writer:                stdout,
-		ErrWriter:             stderr,
-		Commands:              []*cli.Command{newServerCommand(runNode), newVersionCommand()},
+		Name:        "kinsy",
+		Usage:       "an etcd-compatible store",
+		Description: rootDescription,
+		Version:     Version(),
+		Writer:      stdout,
+		ErrWriter:   stderr,
+		Commands: []*cli.Command{
+			newServerCommand(runNode), newSnapshotCommand(), newRestoreCommand(), newExportCommand(), newImportCommand(),
+			newInspectCommand(), newVersionCommand(),
+		},
 		EnableShellCompletion: true,
 		ConfigureShellCompletionCommand: func(c *cli.Command) {
 			c.Hidden = false

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -126,7 +127,7 @@ func TestEveryFlagHasItsVariables(t *testing.T) {
 	kine := []string{"listen-address", "endpoint", "log-format", "metrics-bind-address", "server-cert-file", "server-key-file",
 		"trusted-ca-file", "slow-sql-threshold", "metrics-enable-profiling", "metrics-ignore-tls-config",
 		"watch-progress-notify-interval", "emulated-etcd-version", "compact-interval", "compact-interval-jitter",
-		"compact-timeout", "compact-min-retain", "compact-batch-size", "debug"}
+		"compact-timeout", "compact-min-retain", "compact-batch-size", "debug", "s3-endpoint"}
 	_, flags := newServerFlags()
 	seen := 0
 	for _, f := range flags {
@@ -217,7 +218,7 @@ func TestExampleFile(t *testing.T) {
 	}
 	fromFile.Logger, defaults.Logger = nil, nil
 	fromFile.DataDir, fromFile.Endpoint = "", ""
-	if fromFile != defaults {
+	if !reflect.DeepEqual(fromFile, defaults) {
 		t.Errorf("the example differs from the defaults:\n%+v\n%+v", fromFile, defaults)
 	}
 	text, err := os.ReadFile("kinsy.example.yaml")

@@ -2,6 +2,13 @@
 //
 //	kinsy --dev                  the same as kinsy server --dev
 //	kinsy server [flags]         runs a node until SIGINT or SIGTERM
+//	kinsy snapshot save          takes a snapshot, of object storage or of a log, without a node
+//	kinsy snapshot list          lists the snapshots in object storage
+//	kinsy snapshot verify [ID]   checks every byte of them, and of the chunks
+//	kinsy restore                makes a new cluster of what object storage or a snapshot holds
+//	kinsy export                 writes JSON lines or an etcd database
+//	kinsy import                 reads them, or a running server
+//	kinsy inspect FILE           prints and checks a chunk or a snapshot
 //	kinsy version                prints the version
 //	kinsy completion SHELL       prints a completion script
 //
@@ -19,8 +26,17 @@
 //
 // An empty environment variable counts as not set. kinsy.example.yaml beside this file lists every key.
 //
+// # Commands without a node
+//
+// The flags of object storage have their values from all the sources above; those that name what a command reads or writes
+// come from the command line alone, and there they win over an object store that the environment or the file names. A data
+// folder is locked as a node locks it. What is written appears complete or not at all, for its owner only, and replaces
+// nothing unless --force is given. The exit code is 1 after any error, and for damage that verify and inspect find.
+//
 // # Signals
 //
-// The first SIGINT or SIGTERM drains and stops the node within 5 s and exits with 0; a second one stops it at once and
+// A command without a node ends at the first one, removes what it has not finished, and exits with 1.
+//
+// Of a node the first SIGINT or SIGTERM drains and stops the node within 5 s and exits with 0; a second one stops it at once and
 // exits with 1.
 package cli

@@ -18,6 +18,8 @@ const (
 	categoryTLS     = "TLS"
 	categoryAPI     = "API"
 	categoryCompact = "Compaction"
+	categoryObjects = "Object storage"
+	categoryS3      = "Object storage on S3"
 	categoryLog     = "Logging"
 )
 
@@ -42,30 +44,37 @@ type spec struct {
 
 // flagSet collects flags whose values come from all the sources.
 type flagSet struct {
-	settings *settings
-	flags    []cli.Flag
+	file  *configFile
+	flags []cli.Flag
+}
+
+// newFlagSet returns a set that has the flag of the file.
+func newFlagSet(file *configFile) *flagSet {
+	file.known = make(map[string]bool)
+	f := &flagSet{file: file}
+	f.flags = append(f.flags, &cli.StringFlag{
+		Name: configFlagName, Usage: "YAML `FILE` with values for these flags", TakesFile: true,
+		Destination: &file.flagPath, Sources: cli.NewValueSourceChain(envSource(envName(kinsyPrefix, configFlagName))),
+	})
+	return f
 }
 
 // newServerFlags returns the settings at their defaults and the flags that change them.
 func newServerFlags() (*settings, []cli.Flag) {
 	s := &settings{node: node.DefaultConfig(false), logFormat: logPlain}
-	s.file.known = make(map[string]bool)
-	set := &flagSet{settings: s}
-	set.flags = append(set.flags, &cli.StringFlag{
-		Name: configFlagName, Usage: "YAML `FILE` with values for these flags", TakesFile: true,
-		Destination: &s.file.flagPath, Sources: cli.NewValueSourceChain(envSource(envName(kinsyPrefix, configFlagName))),
-	})
-	set.addData()
-	set.addListen()
-	set.addTLS()
-	set.addAPI()
-	set.addCompaction()
-	set.addLog()
+	set := newFlagSet(&s.file)
+	set.addData(&s.node)
+	set.addListen(&s.node)
+	set.addTLS(&s.node)
+	set.addAPI(&s.node)
+	set.addCompaction(&s.node)
+	set.addObjectStore(&s.node.ObjectStore)
+	set.addUploads(&s.node)
+	set.addLog(s)
 	return s, set.flags
 }
 
-func (f *flagSet) addData() {
-	c := &f.settings.node
+func (f *flagSet) addData(c *node.Config) {
 	f.boolean(&c.Dev, spec{name: "dev", category: categoryData,
 		usage: "a node for a laptop or a test: data in " + node.DefaultDevDataDir + ", --api " + node.APIEtcd + ", metrics on " + node.DefaultDevMetricsBindAddress})
 	f.text(&c.DataDir, spec{name: "data-dir", category: categoryData, fallback: node.DefaultDataDir + ", with --dev " + node.DefaultDevDataDir,
@@ -78,8 +87,7 @@ func (f *flagSet) addData() {
 		usage: "memory for values in bytes; 0 reads every value from the log"})
 }
 
-func (f *flagSet) addListen() {
-	c := &f.settings.node
+func (f *flagSet) addListen(c *node.Config) {
 	f.text(&c.ListenAddress, spec{name: "listen-address", category: categoryListen, kine: true, list: true,
 		usage: "where clients connect: HOST:PORT or unix://PATH, several separated by commas"})
 	f.text(&c.AdvertiseClientURLs, spec{name: "advertise-client-urls", category: categoryListen, list: true, fallback: "from the listen addresses",
@@ -93,8 +101,7 @@ func (f *flagSet) addListen() {
 		usage: "listen beyond loopback without TLS"})
 }
 
-func (f *flagSet) addTLS() {
-	c := &f.settings.node
+func (f *flagSet) addTLS(c *node.Config) {
 	f.text(&c.CertFile, spec{name: "server-cert-file", category: categoryTLS, kine: true,
 		usage: "PEM `FILE` with the certificate of every listener; read again when it changes"})
 	f.text(&c.KeyFile, spec{name: "server-key-file", category: categoryTLS, kine: true,
@@ -105,8 +112,7 @@ func (f *flagSet) addTLS() {
 		usage: "serve the metrics address without TLS"})
 }
 
-func (f *flagSet) addAPI() {
-	c := &f.settings.node
+func (f *flagSet) addAPI(c *node.Config) {
 	f.text(&c.API, spec{name: "api", category: categoryAPI, fallback: node.APINetsy + ", with --dev " + node.APIEtcd,
 		usage: "profile: " + node.APINetsy + " for what kube-apiserver calls, " + node.APIEtcd + " for everything"})
 	f.text(&c.Name, spec{name: "name", category: categoryAPI, fallback: "the host's name",
@@ -119,8 +125,7 @@ func (f *flagSet) addAPI() {
 		usage: "time between progress notifications of a watch; 0 sends none"})
 }
 
-func (f *flagSet) addCompaction() {
-	c := &f.settings.node
+func (f *flagSet) addCompaction(c *node.Config) {
 	f.duration(&c.CompactInterval, spec{name: "compact-interval", category: categoryCompact, kine: true,
 		usage: "time between automatic compactions, and so the age of the history that is kept; 0 turns them off"})
 	f.integer(&c.CompactIntervalJitter, spec{name: "compact-interval-jitter", category: categoryCompact, kine: true,
@@ -133,10 +138,10 @@ func (f *flagSet) addCompaction() {
 		usage: "rows deleted in one step"})
 }
 
-func (f *flagSet) addLog() {
-	f.text(&f.settings.logFormat, spec{name: "log-format", category: categoryLog, kine: true,
+func (f *flagSet) addLog(s *settings) {
+	f.text(&s.logFormat, spec{name: "log-format", category: categoryLog, kine: true,
 		usage: "format of the log: " + logPlain + " or " + logJSON})
-	f.boolean(&f.settings.debug, spec{name: "debug", category: categoryLog, kine: true,
+	f.boolean(&s.debug, spec{name: "debug", category: categoryLog, kine: true,
 		usage: "log details too"})
 }
 
@@ -183,8 +188,8 @@ func (f *flagSet) sources(s spec) cli.ValueSourceChain {
 		chain.Chain = append(chain.Chain, envSource(envName(kinePrefix, s.name)))
 	}
 	for _, name := range names {
-		f.settings.file.known[name] = s.list
-		chain.Chain = append(chain.Chain, fileSource{file: &f.settings.file, key: name})
+		f.file.known[name] = s.list
+		chain.Chain = append(chain.Chain, fileSource{file: f.file, key: name})
 	}
 	return chain
 }

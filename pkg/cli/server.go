@@ -47,6 +47,11 @@ func newServerCommand(run runner) *cli.Command {
 				return err
 			}
 			cfg.Logger = newLogger(cmd.Root().ErrWriter, settings.logFormat, settings.debug)
+			if line := newProgressLine(cmd.Root().ErrWriter); line.live {
+				defer line.clear()
+				cfg.Logger.SetOutput(line)
+				cfg.RestoreProgress = line.restoring
+			}
 			if names := unknownVariables(os.Environ(), flags); len(names) > 0 {
 				cfg.Logger.WithField("names", names).Warn("environment variables are without effect, no flag has such a name")
 			}

@@ -64,7 +64,7 @@ func (a *Archive) Start(committed func() sqllog.Head) {
 
 // attach puts the chain in use.
 func (a *Archive) attach(c *Chain) {
-	c.onFenced = a.fatal
+	c.onFenced, c.ctx = a.fatal, a.ctx
 	a.chain.Store(c)
 	a.moved()
 }

@@ -46,7 +46,8 @@ type Chain struct {
 	looks  looks
 	stats  chainStats
 
-	onFenced func(error) // called once, without c.mu; nil for nobody
+	onFenced func(error)     // called once, without c.mu; nil for nobody
+	ctx      context.Context // looks end with it
 }
 
 // Writer says who writes.
@@ -78,7 +79,7 @@ type failure struct {
 
 // NewChain continues a chain after its end, as a reading of it has found it.
 func NewChain(store object.Store, w Writer, end sqllog.Head, log logrus.FieldLogger) *Chain {
-	return &Chain{store: store, writer: w, log: log, clock: bootClock, trust: trustSight, end: end}
+	return &Chain{store: store, writer: w, log: log, clock: bootClock, trust: trustSight, end: end, ctx: context.Background()}
 }
 
 // End names the newest row known to be in the chain: object storage holds every

@@ -66,7 +66,7 @@ func (c *Chain) runLooks() {
 		}
 		c.stats.looks++
 		c.mu.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
+		ctx, cancel := context.WithTimeout(c.ctx, lookTimeout)
 		l.err = c.look(ctx)
 		cancel()
 		close(l.done)

@@ -64,6 +64,9 @@ func (c clusterFile) cluster() uint64 {
 	return n
 }
 
+// owns reports whether a snapshot is of this cluster.
+func (c clusterFile) owns(m Manifest) bool { return m.ClusterID == c.ClusterID }
+
 // readCluster reads cluster.json; object.ErrNotFound if there is none.
 func readCluster(ctx context.Context, store object.Store) (clusterFile, error) {
 	c, _, err := readClusterInfo(ctx, store)
@@ -128,6 +131,15 @@ func readFloor(ctx context.Context, store object.Store) (sqllog.ID, object.Info,
 		return 0, object.Info{}, fmt.Errorf("%w: %s names a negative position", ErrCorruptChain, floorKey)
 	}
 	return sqllog.ID(f.Floor), info, nil
+}
+
+// readFloorAgain is readFloor, tried again where the store does not answer.
+func readFloorAgain(ctx context.Context, store object.Store) (floor sqllog.ID, err error) {
+	err = retry(ctx, func() error {
+		floor, _, err = readFloor(ctx, store)
+		return err
+	})
+	return floor, err
 }
 
 // raiseFloor closes the positions up to floor, and returns the object's state

@@ -135,7 +135,7 @@ func (r *chainReader) follows(ctx context.Context, c chunk, end sqllog.Head) err
 	case h.Cluster != r.cluster:
 		return fmt.Errorf("%w: %s is of cluster %016x", ErrCorruptChain, c.key, h.Cluster)
 	case h.First > end.ID+1:
-		floor, _, err := readFloor(ctx, r.store)
+		floor, err := readFloorAgain(ctx, r.store)
 		if err != nil {
 			return err
 		}

@@ -67,11 +67,15 @@ func Restore(ctx context.Context, cfg RestoreConfig) (Restored, error) {
 		cfg.Logger = logrus.StandardLogger()
 	}
 	var pause backoff
-	for {
+	for last := int64(-1); ; {
 		out, err := restoreOnce(ctx, cfg)
 		if !errors.Is(err, errMoved) {
 			return out, err
 		}
+		if out.Snapshot == last {
+			return Restored{}, fmt.Errorf("%w: what follows the snapshot at %d, or its rows, is missing: %w", ErrCorruptChain, last, err)
+		}
+		last = out.Snapshot
 		cfg.Logger.WithError(err).Info("retention has moved on; the restore begins anew")
 		if err := pause.pause(ctx); err != nil {
 			return Restored{}, err
@@ -115,11 +119,11 @@ func restoreOnce(ctx context.Context, cfg RestoreConfig) (_ Restored, err error)
 	}()
 	if r.snapshot.ID > 0 {
 		if err = r.loadSnapshot(ctx); err != nil {
-			return Restored{}, err
+			return Restored{Snapshot: r.snapshot.ID}, err
 		}
 	}
 	if err = r.loadChunks(ctx); err != nil {
-		return Restored{}, err
+		return Restored{Snapshot: r.snapshot.ID}, err
 	}
 	if want := cfg.Target.Revision; r.head.Revision < want {
 		return Restored{}, fmt.Errorf("%w: it ends at revision %d, before %d", ErrNoHistory, r.head.Revision, want)
@@ -140,19 +144,20 @@ func (r *restoration) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// The floor is read after the names: chunks above a snapshot at or above it were
+	// there then.
+	floor, err := readFloorAgain(ctx, r.cfg.Store)
+	if err != nil {
+		return err
+	}
+	start := max(floor, sqllog.ID(r.cluster.Base))
 	for _, m := range all {
-		if r.cfg.Target.covers(m) {
+		if r.cluster.owns(m) && sqllog.ID(m.ID) >= start && r.cfg.Target.covers(m) {
 			r.snapshot = m
 		}
 	}
-	if r.snapshot.ID == 0 {
-		floor, _, err := readFloor(ctx, r.cfg.Store)
-		if err != nil {
-			return err
-		}
-		if start := max(floor, sqllog.ID(r.cluster.Base)); start > 0 {
-			return fmt.Errorf("%w: no snapshot is old enough, and chunks go back to row %d only", ErrNoHistory, start+1)
-		}
+	if r.snapshot.ID == 0 && start > 0 {
+		return fmt.Errorf("%w: no snapshot is old enough, and chunks go back to row %d only", ErrNoHistory, start+1)
 	}
 	config := sqllog.Config{Path: r.cfg.Path, Cluster: r.cluster.cluster(), Logger: r.cfg.Logger}
 	if r.cfg.NewCluster {

@@ -28,6 +28,9 @@ func (s *starter) settle(ctx context.Context, rel relation) error {
 		return s.replaceLog(ctx, rel.replace)
 	case rel.behind():
 		end, err := s.catchUp(ctx, rel)
+		if errors.Is(err, errReplaced) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -84,11 +87,12 @@ func found(ctx context.Context, store object.Store, w Writer, log foundingLog, b
 }
 
 // catchUp makes the log end where the chain does, which is what it returns. What
-// the chain does not have is set aside first.
+// the chain does not have is set aside first. errReplaced: the log had to be
+// replaced, and all that settle does is done for the new one.
 func (s *starter) catchUp(ctx context.Context, rel relation) (sqllog.Head, error) {
 	if rel.cut {
 		if err := s.cut(ctx, rel.common); errors.Is(err, sqllog.ErrGap) {
-			return sqllog.Head{}, s.replaceLog(ctx, "it disagrees with the chain below rows that are compacted")
+			return sqllog.Head{}, s.replaced(ctx, "it disagrees with the chain below rows that are compacted")
 		} else if err != nil {
 			return sqllog.Head{}, err
 		}
@@ -180,6 +184,17 @@ func (s *starter) replaceLog(ctx context.Context, why string) error {
 	return s.open(ctx)
 }
 
+// errReplaced: the log was replaced, and is settled.
+var errReplaced = errors.New("log is replaced")
+
+// replaced is replaceLog for those who have more to do with the log otherwise.
+func (s *starter) replaced(ctx context.Context, why string) error {
+	if err := s.replaceLog(ctx, why); err != nil {
+		return err
+	}
+	return errReplaced
+}
+
 // stamp is the present as it is put into names of files.
 func stamp() string { return time.Now().UTC().Format("20060102T150405.000Z") }
 
@@ -203,6 +218,9 @@ func (s *starter) lead(ctx context.Context) error {
 			return cmpErr
 		}
 		newest, readErr := s.settleAgain(ctx, rel)
+		if errors.Is(readErr, errReplaced) {
+			return nil
+		}
 		if readErr != nil {
 			return readErr
 		}
@@ -214,10 +232,13 @@ func (s *starter) lead(ctx context.Context) error {
 }
 
 // settleAgain takes over what an older Primary has written meanwhile, and returns
-// the chain's end.
+// the chain's end, or errReplaced as catchUp does.
 func (s *starter) settleAgain(ctx context.Context, rel relation) (sqllog.Head, error) {
-	if rel.replace != "" || rel.found {
-		return sqllog.Head{}, fmt.Errorf("%w: the chain has changed while it was read", ErrCorruptChain)
+	if rel.found {
+		return sqllog.Head{}, fmt.Errorf("%w: %s is gone", ErrCorruptChain, clusterKey)
+	}
+	if rel.replace != "" {
+		return sqllog.Head{}, s.replaced(ctx, rel.replace)
 	}
 	if !rel.behind() {
 		return rel.boundary, nil

@@ -79,8 +79,12 @@ func (s *simStore) fate(op object.Op, key string) (f simFate) {
 	s.net.tries[what]++
 	r := s.net.random(what, s.net.tries[what])
 	s.net.mu.Unlock()
-	f.before, f.after = time.Millisecond+r.N(20*time.Millisecond), time.Millisecond+r.N(20*time.Millisecond)
-	if s.net.calm.Load() || r.Float64() >= s.net.rate {
+	f.before, f.after = time.Millisecond+span(r, 20*time.Millisecond), time.Millisecond+span(r, 20*time.Millisecond)
+	rate := s.net.rate
+	if key == object.ProbePrefix {
+		rate /= 8 // a start makes dozens of these
+	}
+	if s.net.calm.Load() || r.Float64() >= rate {
 		return f
 	}
 	switch r.IntN(5) {
@@ -89,11 +93,11 @@ func (s *simStore) fate(op object.Op, key string) (f simFate) {
 	case 1:
 		f.noAnswer = true
 	case 2:
-		f.lost, f.late = true, r.N(3*time.Second)
+		f.lost, f.late = true, span(r, 3*time.Second)
 	case 3:
-		f.lost, f.late = true, r.N(3*simMinAge)
+		f.lost, f.late = true, span(r, 3*simMinAge)
 	case 4:
-		f.before += r.N(6 * time.Second)
+		f.before += span(r, 6*time.Second)
 	}
 	return f
 }
@@ -288,3 +292,6 @@ func (s *simStore) Delete(ctx context.Context, keys ...string) error {
 	}
 	return nil
 }
+
+// span is a random duration below d.
+func span(r *rand.Rand, d time.Duration) time.Duration { return time.Duration(r.Int64N(int64(d))) }

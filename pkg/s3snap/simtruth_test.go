@@ -14,10 +14,10 @@ import (
 // simTruth is what the nodes of a simulation are measured against.
 type simTruth struct {
 	mu     sync.Mutex
-	rows   []sqllog.Row          // of the chain, from row 1 on
-	starts map[sqllog.ID]bool    // ids at which there was a chunk's end, or the start
-	acked  map[sqllog.ID]rowName // rows that a node has acknowledged
-	newest sqllog.ID             // of acked
+	rows   []sqllog.Row               // of the chain, from row 1 on
+	starts map[sqllog.ID]bool         // ids at which there was a chunk's end, or the start
+	acked  map[sqllog.ID]sqllog.Epoch // rows that a node has acknowledged
+	newest sqllog.ID                  // of acked
 	names  map[rowName]sqllog.Row
 	wrong  []string
 	stats  simStats
@@ -25,8 +25,9 @@ type simTruth struct {
 
 // rowName names a row: two logs that agree on it agree on everything before.
 type rowName struct {
-	id    sqllog.ID
-	epoch sqllog.Epoch
+	cluster uint64 // two nodes may begin one at the same time
+	id      sqllog.ID
+	epoch   sqllog.Epoch
 }
 
 // simStats tells whether a simulation has met what it is for.
@@ -36,7 +37,7 @@ type simStats struct {
 
 func newSimTruth() *simTruth {
 	return &simTruth{
-		starts: map[sqllog.ID]bool{0: true}, acked: make(map[sqllog.ID]rowName), names: make(map[rowName]sqllog.Row),
+		starts: map[sqllog.ID]bool{0: true}, acked: make(map[sqllog.ID]sqllog.Epoch), names: make(map[rowName]sqllog.Row),
 	}
 }
 
@@ -78,7 +79,7 @@ func (t *simTruth) createdLocked(key string, body []byte, floor sqllog.ID, floor
 		t.wrongLocked("%s begins inside of revision %d", key, rows[0].Revision)
 	}
 	for i := range rows {
-		t.namedLocked(&rows[i])
+		t.namedLocked(h.Cluster, &rows[i])
 		t.rows = append(t.rows, cloneRow(&rows[i]))
 	}
 	t.starts[h.Head.ID] = true
@@ -98,8 +99,8 @@ func (t *simTruth) end() sqllog.Head {
 }
 
 // namedLocked notes a row that is in a log or in the chain.
-func (t *simTruth) namedLocked(r *sqllog.Row) {
-	name := rowName{r.ID, r.Epoch}
+func (t *simTruth) namedLocked(cluster uint64, r *sqllog.Row) {
+	name := rowName{cluster, r.ID, r.Epoch}
 	there, ok := t.names[name]
 	if !ok {
 		t.names[name] = cloneRow(r)
@@ -109,11 +110,11 @@ func (t *simTruth) namedLocked(r *sqllog.Row) {
 	}
 }
 
-func (t *simTruth) named(rows []sqllog.Row) {
+func (t *simTruth) named(cluster uint64, rows []sqllog.Row) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range rows {
-		t.namedLocked(&rows[i])
+		t.namedLocked(cluster, &rows[i])
 	}
 }
 
@@ -127,9 +128,9 @@ func (t *simTruth) ack(who string, rows []sqllog.Row) {
 			t.wrongLocked("%s acknowledges row %d of epoch %d, which the chain does not have", who, r.ID, r.Epoch)
 		}
 		if old, ok := t.acked[r.ID]; ok {
-			t.wrongLocked("%s acknowledges row %d of epoch %d, which is acknowledged as of epoch %d", who, r.ID, r.Epoch, old.epoch)
+			t.wrongLocked("%s acknowledges row %d of epoch %d, which is acknowledged as of epoch %d", who, r.ID, r.Epoch, old)
 		}
-		t.acked[r.ID] = rowName{r.ID, r.Epoch}
+		t.acked[r.ID] = r.Epoch
 		t.newest = max(t.newest, r.ID)
 		t.stats.acked++
 	}
@@ -220,7 +221,7 @@ func (t *simTruth) acknowledged() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, id := range slices.Sorted(maps.Keys(t.acked)) {
-		if int64(id) > int64(len(t.rows)) || t.rows[id-1].Epoch != t.acked[id].epoch {
+		if int64(id) > int64(len(t.rows)) || t.rows[id-1].Epoch != t.acked[id] {
 			t.wrongLocked("acknowledged row %d is not in the chain", id)
 		}
 	}
