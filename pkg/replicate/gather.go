@@ -6,9 +6,9 @@ const (
 	// gatherFrom is how long a commit takes at least for the next group to wait for
 	// the clients that were just answered.
 	gatherFrom = 5 * time.Millisecond
-	// gatherShare of a commit's time is how long it waits at most, and gatherGap
-	// how long for the next one of them.
-	gatherShare = 2
+	// It waits at most as long as that commit took, or a gatherShare of it where the
+	// wait before did not bring half of them, and gatherGap for the next one.
+	gatherShare = 4
 	gatherGap   = 8 * time.Millisecond
 )
 
@@ -16,10 +16,13 @@ const (
 // chunk in object storage does, clients that write again as soon as they are
 // answered would otherwise split into two groups that take turns, each of which
 // waits while the other one is on its way. A group therefore waits for those that
-// were answered last for as long as they keep coming. Primary.mu guards it.
+// were answered last for as long as they keep coming. Writes that come by a clock of
+// their own do not come sooner for it, and are soon not waited for. Primary.mu
+// guards it.
 type crowd struct {
 	expected int           // changes that the forming group would have if all wrote again
 	until    time.Time     // when waiting for them ends
+	strange  bool          // those waited for last did not come
 	arrived  chan struct{} // size one: somebody came
 }
 
@@ -29,7 +32,10 @@ func (c *crowd) committedLocked(started time.Time, writers, waiting int) {
 	c.expected, c.until = 0, time.Time{}
 	if took := time.Since(started); took >= gatherFrom {
 		c.expected = writers + waiting
-		c.until = time.Now().Add(took / gatherShare)
+		if c.strange {
+			took /= gatherShare
+		}
+		c.until = time.Now().Add(took)
 	}
 }
 
@@ -44,6 +50,21 @@ func (c *crowd) arrivedLocked() {
 // gather waits until the clients that were just answered have had time to write
 // again. It is called with appendMu held: no other commit is under way.
 func (p *Primary) gather() {
+	p.mu.Lock()
+	before := p.forming.writers
+	missing := p.crowd.expected - before
+	if missing <= 0 {
+		p.crowd.strange = p.crowd.strange && p.crowd.expected == 0
+	}
+	p.mu.Unlock()
+	if missing <= 0 {
+		return
+	}
+	defer func() {
+		p.mu.Lock()
+		p.crowd.strange = 2*(p.forming.writers-before) < missing
+		p.mu.Unlock()
+	}()
 	gap := time.NewTimer(gatherGap)
 	defer gap.Stop()
 	for {
