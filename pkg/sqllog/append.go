@@ -60,7 +60,7 @@ func newOrder(start Head, holes bool) order {
 
 // next takes the next row. After an error the order is of no more use.
 func (o *order) next(r *Row) error {
-	if err := r.validate(); err != nil {
+	if err := r.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidRow, err)
 	}
 	switch {

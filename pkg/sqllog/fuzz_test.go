@@ -116,7 +116,7 @@ func checkDecoded(t *testing.T, v []driver.Value, keys bool) {
 		}
 		return
 	}
-	if err := r.validate(); err != nil {
+	if err := r.Validate(); err != nil {
 		t.Fatalf("decoded %+v: %v", r, err)
 	}
 	if r.ValueSize < 0 || !keys && r.ValueSize != int64(len(r.Value)) || r.Key == nil {
@@ -147,7 +147,7 @@ func FuzzStoredRow(f *testing.F) {
 		}
 		want := Row{ID: ID(id), Epoch: Epoch(epoch), Revision: Revision(rev), Sub: sub, Kind: Kind(kind), Key: key, Value: value,
 			CreateRevision: Revision(create), PrevRevision: Revision(prev), Version: version, Lease: lease}
-		valid := want.validate() == nil && int64(want.Kind) == kind
+		valid := want.Validate() == nil && int64(want.Kind) == kind
 		n := 0
 		err = l.Scan(context.Background(), 0, maxID, func(r *Row) error {
 			if n++; !valid || r.ID != want.ID || r.Revision != want.Revision || !bytes.Equal(r.Value, value) || !bytes.Equal(r.Key, key) {

@@ -74,9 +74,9 @@ type Head struct {
 	Revision Revision
 }
 
-// validate checks what the database could not: a row that fails is refused by
-// Append and reported as corruption by the scans.
-func (r *Row) validate() error {
+// Validate checks a row by itself: one that fails is refused by Append and reported
+// as corruption by the scans.
+func (r *Row) Validate() error {
 	switch {
 	case r.ID < 1 || r.ID > maxID:
 		return fmt.Errorf("id %d is out of range", r.ID)

@@ -154,7 +154,7 @@ func decodeRow(v []driver.Value, keys bool, r *Row) error {
 		return fmt.Errorf("%w: row %d has kind %d and a value of %d bytes", ErrCorrupt, r.ID, kind, r.ValueSize)
 	}
 	r.Kind = Kind(kind)
-	if err := r.validate(); err != nil {
+	if err := r.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return nil

@@ -58,26 +58,12 @@ func (o *order) done() error {
 	return nil
 }
 
-// validate checks a row by itself, by the rules of package sqllog.
+// validate checks a row by itself.
 func validate(r *sqllog.Row) error {
-	switch {
-	case r.ID < 1 || r.ID > maxID:
-		return fmt.Errorf("id %d is out of range", r.ID)
-	case !r.Kind.Valid():
-		return fmt.Errorf("row %d has unknown kind %d", r.ID, uint8(r.Kind))
-	case r.Epoch < 1 || r.Epoch > maxID || r.Revision < 1 || r.Revision > maxID:
-		return fmt.Errorf("row %d has epoch %d and revision %d", r.ID, r.Epoch, r.Revision)
-	case r.Kind.Changes() && len(r.Key) == 0:
-		return fmt.Errorf("%v row %d has no key", r.Kind, r.ID)
-	case r.Kind == sqllog.KindPut && (r.CreateRevision < 1 || r.CreateRevision > r.Revision || r.Version < 1):
-		return fmt.Errorf("put row %d has create revision %d and version %d", r.ID, r.CreateRevision, r.Version)
-	case r.Sub < 0 || r.PrevRevision < 0 || r.PrevRevision > r.Revision:
-		return fmt.Errorf("row %d has sub %d and previous revision %d", r.ID, r.Sub, r.PrevRevision)
-	case r.Kind == sqllog.KindLease && (r.Lease == 0 || r.Version < 0):
-		return fmt.Errorf("lease row %d has lease %d and TTL %d", r.ID, r.Lease, r.Version)
-	case r.Kind == sqllog.KindCompact && (r.CreateRevision < 1 || r.CreateRevision > r.Revision):
-		return fmt.Errorf("compact row %d compacts to %d at revision %d", r.ID, r.CreateRevision, r.Revision)
-	case len(r.Key) > maxRow || len(r.Value) > maxRow-len(r.Key):
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	if len(r.Key) > maxRow || len(r.Value) > maxRow-len(r.Key) {
 		return fmt.Errorf("row %d has a key of %d and a value of %d bytes", r.ID, len(r.Key), len(r.Value))
 	}
 	return nil
