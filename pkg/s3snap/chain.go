@@ -42,6 +42,7 @@ type Chain struct {
 	known  bool          // seen is set
 	put    *put          // in flight, nil if none
 	fenced error
+	open   error // the outcome of a PUT is not known, and nobody asks any more
 	failed failure
 	looks  looks
 	stats  chainStats
@@ -93,56 +94,69 @@ func (c *Chain) End() sqllog.Head {
 // Append writes rows that follow the end as one chunk, and returns when it is
 // known to exist: it tries for as long as ctx lives. ErrFenced: the position is
 // another node's. After any other error it is not known whether the chunk exists,
-// and the Chain must not be used any more.
+// and nothing else is written any more.
 func (c *Chain) Append(ctx context.Context, rows []sqllog.Row) error {
-	p, body, err := c.begin(rows)
+	p, before, err := c.begin(rows)
 	if err != nil {
 		return err
 	}
-	err = c.create(ctx, p, body)
+	body, err := c.encode(rows, before)
+	if err == nil {
+		err = c.create(ctx, p, body)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	last := &rows[len(rows)-1]
-	if err == nil {
-		c.end = sqllog.Head{ID: last.ID, Epoch: last.Epoch, Revision: last.Revision}
+	switch {
+	case err == nil:
+		c.end = headOf(&rows[len(rows)-1])
 		c.stats.rows += int64(len(rows))
 		c.stats.bytes += int64(len(body))
+	case !errors.Is(err, ErrFenced):
+		c.open = err
 	}
 	p.err, c.put = err, nil
 	close(p.done)
 	return err
 }
 
-// begin encodes a chunk and takes its position.
-func (c *Chain) begin(rows []sqllog.Row) (*put, []byte, error) {
+// begin takes the position of rows, and returns the epoch before them.
+func (c *Chain) begin(rows []sqllog.Row) (p *put, before sqllog.Epoch, err error) {
 	if len(rows) == 0 {
-		return nil, nil, errors.New("append to the chain: no rows")
+		return nil, 0, errors.New("append to the chain: no rows")
+	}
+	size := 0
+	for i := range rows {
+		size += len(rows[i].Key) + len(rows[i].Value)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch first := rows[0].ID; {
 	case c.fenced != nil:
-		return nil, nil, c.fenced
+		return nil, 0, c.fenced
+	case c.open != nil:
+		return nil, 0, c.open
 	case c.put != nil:
-		return nil, nil, fmt.Errorf("append to the chain: the PUT at %d is in flight", c.put.first)
+		return nil, 0, fmt.Errorf("append to the chain: the PUT at %d is in flight", c.put.first)
 	case first != c.end.ID+1:
-		return nil, nil, fmt.Errorf("append to the chain: row %d does not follow its end %d", first, c.end.ID)
-	}
-	last := rows[len(rows)-1]
-	body, err := rowfile.Encode(rowfile.Header{
-		Kind: rowfile.KindChunk, Cluster: c.writer.Cluster, Node: c.writer.Node, Incarnation: c.writer.Incarnation,
-		First: rows[0].ID, Before: c.end.Epoch,
-		Head:    sqllog.Head{ID: last.ID, Epoch: last.Epoch, Revision: last.Revision},
-		Written: time.Now().UnixMilli(),
-	}, rows)
-	if err != nil {
-		return nil, nil, fmt.Errorf("encode chunk: %w", err)
+		return nil, 0, fmt.Errorf("append to the chain: row %d does not follow its end %d", first, c.end.ID)
 	}
 	c.put = &put{
-		first: rows[0].ID, last: last.ID, done: make(chan struct{}),
-		started: time.Now(), patience: silence + time.Duration(len(body))*time.Second>>20,
+		first: rows[0].ID, last: rows[len(rows)-1].ID, done: make(chan struct{}),
+		started: time.Now(), patience: silence + time.Duration(size)*time.Second>>20,
 	}
-	return c.put, body, nil
+	return c.put, c.end.Epoch, nil
+}
+
+// encode makes the chunk of rows. Nothing waits for it but the rows themselves.
+func (c *Chain) encode(rows []sqllog.Row, before sqllog.Epoch) ([]byte, error) {
+	body, err := rowfile.Encode(rowfile.Header{
+		Kind: rowfile.KindChunk, Cluster: c.writer.Cluster, Node: c.writer.Node, Incarnation: c.writer.Incarnation,
+		First: rows[0].ID, Before: before, Head: headOf(&rows[len(rows)-1]), Written: time.Now().UnixMilli(),
+	}, rows)
+	if err != nil {
+		return nil, fmt.Errorf("encode chunk: %w", err)
+	}
+	return body, nil
 }
 
 // create sends the PUT until its position is known to be taken, by whomever.

@@ -187,8 +187,13 @@ func TestAStopLeavesTheOutcomeOpen(t *testing.T) {
 		cancel()
 		return object.ErrUnavailable
 	}
-	if err := w.chain(1, start).Append(ctx, testRows(start, 1, 1)); !errors.Is(err, ErrStopped) {
+	c := w.chain(1, start)
+	if err := c.Append(ctx, testRows(start, 1, 1)); !errors.Is(err, ErrStopped) {
 		t.Fatalf("%v, want ErrStopped", err)
+	}
+	w.store.Before = nil
+	if err := c.Append(t.Context(), testRows(start, 1, 2)); !errors.Is(err, ErrStopped) {
+		t.Fatalf("other rows at the same position: %v, want ErrStopped", err)
 	}
 }
 
