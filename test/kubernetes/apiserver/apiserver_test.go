@@ -206,10 +206,14 @@ func (c *cluster) startExpiry(t *testing.T) *expiry {
 }
 
 // test checks that the event is there until its TTL is over and goes soon
-// after, with an event of its own.
+// after, with an event of its own. A restart of the store gives it its TTL again.
 func (e *expiry) test(t *testing.T) {
 	defer e.watcher.close()
-	e.watcher.await(t, "DELETED", expiringName, time.Until(e.created.Add(eventTTL+expiryMargin)))
+	from := e.created
+	if e.cluster.restarted.After(from) {
+		from = e.cluster.restarted
+	}
+	e.watcher.await(t, "DELETED", expiringName, time.Until(from.Add(eventTTL+expiryMargin)))
 	age := time.Since(e.created)
 	if age < eventTTL {
 		t.Errorf("the event is gone after %s", age)
@@ -224,6 +228,7 @@ func (e *expiry) test(t *testing.T) {
 func (c *cluster) testShutdown(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
+	c.outages = append(c.outages, [2]time.Time{time.Now(), time.Now().Add(startTimeout)}) // it says so when it ends its watch caches
 	if code, err := c.server.Terminate(ctx); err != nil || code != 0 {
 		t.Errorf("kube-apiserver ended with %d, %v", code, err)
 	}

@@ -40,11 +40,13 @@ type cluster struct {
 	certs   certificates
 	client  *http.Client
 	outages outages
+	// restarted is when the store last served again after an outage.
+	restarted time.Time
 }
 
 // newCluster builds and starts both and returns when kube-apiserver is ready.
-// They end with the test.
-func newCluster(t *testing.T) *cluster {
+// They end with the test. args are added to the command line of the store.
+func newCluster(t *testing.T, args ...string) *cluster {
 	t.Helper()
 	c := &cluster{kind: process.Netsy, dir: t.TempDir()}
 	if kind := os.Getenv(storeVariable); kind != "" {
@@ -55,7 +57,7 @@ func newCluster(t *testing.T) *cluster {
 		TLSClientConfig:     &tls.Config{RootCAs: c.certs.pool},
 		MaxIdleConnsPerHost: 10,
 	}}
-	c.startStore(t, c.build(t))
+	c.startStore(t, process.StoreConfig{Kind: c.kind, Binary: c.build(t), Dir: c.dir, Args: args})
 	c.startServer(t)
 	return c
 }
@@ -80,12 +82,12 @@ func (c *cluster) build(t *testing.T) string {
 	return path
 }
 
-func (c *cluster) startStore(t *testing.T, binary string) {
+func (c *cluster) startStore(t *testing.T, config process.StoreConfig) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
 	var err error
-	c.store, err = process.StartStore(ctx, process.StoreConfig{Kind: c.kind, Binary: binary, Dir: c.dir})
+	c.store, err = process.StartStore(ctx, config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,7 @@ func (c *cluster) request(ctx context.Context, method, path string, in any) (*ht
 		return nil, fmt.Errorf("build request: %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Content-Type", contentType(method))
 	resp, err := c.client.Do(req)
 	if err != nil {
 		return nil, err
@@ -77,6 +77,13 @@ func (c *cluster) request(ctx context.Context, method, path string, in any) (*ht
 		return nil, &statusError{Code: resp.StatusCode, Body: string(text)}
 	}
 	return resp, nil
+}
+
+func contentType(method string) string {
+	if method == http.MethodPatch {
+		return "application/merge-patch+json"
+	}
+	return "application/json"
 }
 
 // do sends a request and decodes the answer into out, when that is given.
@@ -129,5 +136,13 @@ var (
 func (c *cluster) create(ctx context.Context, r resource, name string) (object, error) {
 	var out object
 	err := c.do(ctx, http.MethodPost, r.path, r.make(name), &out)
+	return out, err
+}
+
+// patch sets the value of a config map and returns the object as stored.
+func (c *cluster) patch(ctx context.Context, name, value string) (object, error) {
+	var out object
+	change := map[string]any{"data": map[string]string{"value": value}}
+	err := c.do(ctx, http.MethodPatch, configMaps.path+"/"+name, change, &out)
 	return out, err
 }

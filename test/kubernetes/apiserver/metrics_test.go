@@ -3,15 +3,19 @@ package apiserver
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/kinsy/kinsy/test/kubernetes/process"
 )
+
+var errNoMetric = errors.New("no such metric")
 
 // testConsistentReads checks by the metrics of kube-apiserver that consistent
 // lists came from its watch cache: that works only with progress requests that
@@ -92,6 +96,16 @@ func (c *cluster) storeMetrics(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return text
+}
+
+// gauge returns the value of a metric without labels.
+func gauge(metrics, name string) (float64, error) {
+	for line := range strings.Lines(metrics) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("%w: %s", errNoMetric, name)
 }
 
 func fetch(ctx context.Context, url string) (string, error) {

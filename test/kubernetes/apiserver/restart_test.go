@@ -20,7 +20,6 @@ import (
 const compactKey = "compact_rev_key"
 
 const (
-	someWrites     = 10
 	compactTimeout = 4*compactionInterval + 10*time.Second
 )
 
@@ -62,26 +61,13 @@ func (c *cluster) killUntilNoticed(t *testing.T) {
 }
 
 // testRestart ends the store and starts it again while objects are written and
-// watched: no acknowledged write is lost, and the watches have no gap.
+// watched.
 func (c *cluster) testRestart(t *testing.T, prefix string, end func(*testing.T)) {
-	var writers []*writer
-	var watchers []*watcher
-	for _, r := range []resource{configMaps, events} {
-		watchers = append(watchers, c.watch(t, r, c.listAll(t, r.path).Metadata.ResourceVersion))
-		writers = append(writers, c.write(t, r, prefix))
-	}
-	for _, w := range writers {
-		w.awaitMore(t, someWrites)
-	}
+	l := c.startLoad(t, prefix)
+	l.awaitMore(t)
 	c.interrupt(t, end)
-	for _, w := range writers {
-		w.awaitMore(t, someWrites)
-		w.finish()
-	}
-	for i, w := range writers {
-		w.checkStored(t)
-		w.checkWatched(t, watchers[i])
-	}
+	l.awaitMore(t)
+	l.finish(t)
 	c.kubectl(t, "create", "configmap", "after-"+prefix)
 }
 
@@ -97,6 +83,7 @@ func (c *cluster) interrupt(t *testing.T, end func(*testing.T)) {
 		t.Fatal(err)
 	}
 	served := time.Now()
+	c.restarted = served
 	if err := c.server.WaitReady(ctx, c.ready); err != nil {
 		t.Fatal(err)
 	}
@@ -109,6 +96,22 @@ func (c *cluster) interrupt(t *testing.T, end func(*testing.T)) {
 // revision of now, and checks that the store did it: what lies before the
 // revision in compact_rev_key cannot be read, the revision itself can.
 func (c *cluster) testCompaction(t *testing.T) {
+	client := c.etcdClient(t)
+	ctx, cancel := context.WithTimeout(t.Context(), compactTimeout)
+	defer cancel()
+	first := c.listAll(t, configMaps.path+"?limit=1")
+	c.mustCreate(t, configMaps, fmt.Sprintf("compaction-%s", first.Metadata.ResourceVersion))
+	now := parseVersion(t, first.Metadata.ResourceVersion)
+	err := process.Until(ctx, pollInterval, func(ctx context.Context) error { return compactedBeyond(ctx, client, now) })
+	if err != nil {
+		t.Fatalf("wait for compaction beyond %d: %v", now, err)
+	}
+	c.checkExpired(t, first)
+}
+
+// etcdClient returns a client of the store. It ends with the test.
+func (c *cluster) etcdClient(t *testing.T) *clientv3.Client {
+	t.Helper()
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{"http://" + c.store.Endpoint()}, DialTimeout: startTimeout, Logger: zap.NewNop(),
 	})
@@ -116,16 +119,7 @@ func (c *cluster) testCompaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	ctx, cancel := context.WithTimeout(t.Context(), compactTimeout)
-	defer cancel()
-	first := c.listAll(t, configMaps.path+"?limit=1")
-	c.mustCreate(t, configMaps, fmt.Sprintf("compaction-%s", first.Metadata.ResourceVersion))
-	now := parseVersion(t, first.Metadata.ResourceVersion)
-	err = process.Until(ctx, pollInterval, func(ctx context.Context) error { return compactedBeyond(ctx, client, now) })
-	if err != nil {
-		t.Fatalf("wait for compaction beyond %d: %v", now, err)
-	}
-	c.checkExpired(t, first)
+	return client
 }
 
 // compactedBeyond checks that the store is compacted exactly to what

@@ -149,3 +149,23 @@ func (w *watcher) await(t *testing.T, kind, name string, timeout time.Duration) 
 	}
 	return found
 }
+
+// checkOrder checks that the events came in the order of their versions, and so
+// none of them twice. Only deletions may share a version: the objects of a lease
+// expire together.
+func (w *watcher) checkOrder(t *testing.T) {
+	t.Helper()
+	seen, opened, expired := w.events()
+	if expired != nil {
+		t.Errorf("watch on %s: %v", w.resource.path, expired)
+	}
+	last := int64(0)
+	for _, event := range seen {
+		version := parseVersion(t, event.Object.Metadata.ResourceVersion)
+		if version < last || version == last && event.Type != "DELETED" {
+			t.Errorf("watch on %s: version %d after %d", w.resource.path, version, last)
+		}
+		last = version
+	}
+	t.Logf("watch on %s: %d events, opened %d times", w.resource.path, len(seen), opened)
+}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -20,12 +22,13 @@ const (
 
 var errTooFew = errors.New("too few writes")
 
-// writer creates objects one after the other, whatever becomes of each, and
+// writer writes one name after the other, whatever becomes of each, and
 // remembers those that were acknowledged.
 type writer struct {
 	cluster  *cluster
 	resource resource
 	prefix   string
+	put      func(ctx context.Context, name string) (object, error)
 	stop     context.CancelFunc
 	done     chan struct{}
 
@@ -34,17 +37,34 @@ type writer struct {
 	failed   int
 }
 
-// write starts a writer. It ends with the test, or by finish.
+// write starts a writer that creates objects. It ends with the test, or by
+// finish.
 func (c *cluster) write(t *testing.T, r resource, prefix string) *writer {
 	t.Helper()
+	w := &writer{cluster: c, resource: r, prefix: prefix}
+	w.put = func(ctx context.Context, name string) (object, error) { return c.create(ctx, r, name) }
+	w.start(t)
+	return w
+}
+
+// writePatches starts a writer that sets the value of one config map to one
+// name after the other.
+func (c *cluster) writePatches(t *testing.T, target, prefix string) *writer {
+	t.Helper()
+	w := &writer{cluster: c, resource: configMaps, prefix: prefix}
+	w.put = func(ctx context.Context, name string) (object, error) { return c.patch(ctx, target, name) }
+	w.start(t)
+	return w
+}
+
+func (w *writer) start(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &writer{cluster: c, resource: r, prefix: prefix, stop: cancel, done: make(chan struct{}), versions: map[string]string{}}
+	w.stop, w.done, w.versions = cancel, make(chan struct{}), map[string]string{}
 	go func() {
 		defer close(w.done)
 		w.run(ctx)
 	}()
 	t.Cleanup(w.finish)
-	return w
 }
 
 // finish ends the writer after the write under way.
@@ -71,7 +91,7 @@ func (w *writer) run(ctx context.Context) {
 func (w *writer) writeOne(name string) {
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
-	out, err := w.cluster.create(ctx, w.resource, name)
+	out, err := w.put(ctx, name)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err != nil {
@@ -84,11 +104,7 @@ func (w *writer) writeOne(name string) {
 func (w *writer) acknowledged() (versions map[string]string, failed int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	versions = make(map[string]string, len(w.versions))
-	for name, version := range w.versions {
-		versions[name] = version
-	}
-	return versions, w.failed
+	return maps.Clone(w.versions), w.failed
 }
 
 // awaitMore waits until n more writes have been acknowledged.
@@ -106,6 +122,21 @@ func (w *writer) awaitMore(t *testing.T, n int) {
 	})
 	if err != nil {
 		t.Fatalf("write %s: %v", w.prefix, err)
+	}
+}
+
+// checkOrder checks that each write was acknowledged with a higher version than
+// those before it.
+func (w *writer) checkOrder(t *testing.T) {
+	t.Helper()
+	versions, _ := w.acknowledged()
+	last := int64(0)
+	for _, name := range slices.Sorted(maps.Keys(versions)) {
+		version := parseVersion(t, versions[name])
+		if version <= last {
+			t.Errorf("%s: acknowledged with version %d after %d", name, version, last)
+		}
+		last = version
 	}
 }
 
@@ -132,9 +163,8 @@ func (w *writer) checkStored(t *testing.T) {
 	t.Logf("%s: %d acknowledged, %d failed", w.prefix, len(versions), failed)
 }
 
-// checkWatched checks that the watcher got every acknowledged object exactly
-// once, and its events in the order of their versions. Only deletions may share
-// a version: the objects of a lease expire together.
+// checkWatched checks that the watcher got every acknowledged object in its
+// version.
 func (w *writer) checkWatched(t *testing.T, on *watcher) {
 	t.Helper()
 	versions, _ := w.acknowledged()
@@ -143,17 +173,4 @@ func (w *writer) checkWatched(t *testing.T, on *watcher) {
 			t.Errorf("%s: acknowledged with version %s, watched with %s", name, version, event.Object.Metadata.ResourceVersion)
 		}
 	}
-	seen, opened, expired := on.events()
-	if expired != nil {
-		t.Errorf("watch on %s: %v", w.resource.path, expired)
-	}
-	last := int64(0)
-	for _, event := range seen {
-		version := parseVersion(t, event.Object.Metadata.ResourceVersion)
-		if version < last || version == last && event.Type != "DELETED" {
-			t.Errorf("watch on %s: version %d after %d", w.resource.path, version, last)
-		}
-		last = version
-	}
-	t.Logf("watch on %s: %d events, opened %d times", w.resource.path, len(seen), opened)
 }

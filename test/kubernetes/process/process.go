@@ -70,6 +70,9 @@ func environment() []string {
 // PID is the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
+// Log is the path of the file with its output.
+func (p *Process) Log() string { return p.log }
+
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -81,6 +82,18 @@ func (s *Store) Start(ctx context.Context) error {
 	return nil
 }
 
+// SetArgs replaces the arguments that are added to the command line, from the
+// next Start on.
+func (s *Store) SetArgs(args ...string) { s.config.Args = args }
+
+// RemoveData deletes the data folder of a store that has ended.
+func (s *Store) RemoveData() error {
+	if err := os.RemoveAll(s.data()); err != nil {
+		return fmt.Errorf("delete data folder: %w", err)
+	}
+	return nil
+}
+
 // Endpoint is the client address, host:port.
 func (s *Store) Endpoint() string { return address(s.ports.client) }
 
@@ -91,13 +104,14 @@ func (s *Store) ready(ctx context.Context) error {
 	return GetOK(ctx, http.DefaultClient, s.MetricsURL()+"/readyz")
 }
 
+func (s *Store) data() string { return filepath.Join(s.config.Dir, "data") }
+
 func (s *Store) arguments() []string {
-	data := filepath.Join(s.config.Dir, "data")
 	var args []string
 	if s.config.Kind == Reference {
-		args = etcdArguments(data, s.ports)
+		args = etcdArguments(s.data(), s.ports)
 	} else {
-		args = kinsyArguments(data, s.config.Kind, s.ports)
+		args = kinsyArguments(s.data(), s.config.Kind, s.ports)
 	}
 	if d := s.config.ProgressInterval; d > 0 {
 		args = append(args, "--watch-progress-notify-interval", d.String())
