@@ -171,6 +171,8 @@ func TestReadsAreConfirmed(t *testing.T) {
 	want(t, "a Txn whose compare failed", err, ErrUnavailable)
 	_, err = b.p.LeaseKeepAlive(ctx, grant.ID)
 	want(t, "a keepalive", err, ErrUnavailable)
+	_, err = b.p.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: grant.ID})
+	want(t, "a time to live", err, ErrUnavailable)
 	b.write(put("b", "1")) // a write confirms itself
 }
 

@@ -45,6 +45,9 @@ func (p *Primary) LeaseKeepAlive(ctx context.Context, id int64) (int64, error) {
 
 // LeaseTimeToLive tells what is left of a lease and which keys it has.
 func (p *Primary) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	if err := p.confirm(ctx); err != nil {
+		return nil, err
+	}
 	return p.store.TimeToLive(ctx, r)
 }
 

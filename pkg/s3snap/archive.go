@@ -242,7 +242,7 @@ func (a *Archive) goOn(err error) bool {
 	case err == nil:
 		a.trouble.Store(nil)
 		return true
-	case errors.Is(err, ErrFenced), errors.Is(err, ErrCorruptChain):
+	case errors.Is(err, ErrFenced), errors.Is(err, ErrCorruptChain), errors.Is(err, ErrMissingRows):
 		a.fatal(err)
 		return false
 	}
@@ -345,7 +345,7 @@ func (a *Archive) Close(ctx context.Context) {
 	uploads := make(chan struct{})
 	go func() {
 		defer close(uploads)
-		if !a.cfg.CommitByChunk && a.chain.Load() != nil {
+		if !a.cfg.CommitByChunk {
 			_ = a.WaitUploaded(ctx.Done(), a.pending.newest())
 		}
 	}()
@@ -356,4 +356,7 @@ func (a *Archive) Close(ctx context.Context) {
 	a.cancel(ErrStopped)
 	<-uploads
 	<-finished
+	if c := a.chain.Load(); c != nil {
+		c.endLooks()
+	}
 }

@@ -91,6 +91,13 @@ func (c *Chain) End() sqllog.Head {
 	return c.end
 }
 
+// chunks counts those that this Chain has written.
+func (c *Chain) chunks() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stats.chunks
+}
+
 // Append writes rows that follow the end as one chunk, and returns when it is
 // known to exist: it tries for as long as ctx lives. ErrFenced: the position is
 // another node's. After any other error it is not known whether the chunk exists,
@@ -109,6 +116,7 @@ func (c *Chain) Append(ctx context.Context, rows []sqllog.Row) error {
 	switch {
 	case err == nil:
 		c.end = headOf(&rows[len(rows)-1])
+		c.stats.chunks++
 		c.stats.rows += int64(len(rows))
 		c.stats.bytes += int64(len(body))
 	case !errors.Is(err, ErrFenced):

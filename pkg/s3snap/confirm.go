@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/kinsy/kinsy/pkg/s3snap/object"
@@ -18,6 +19,7 @@ type looks struct {
 	next    *look // begins when the one under way ends; nil if nobody waits
 	busy    bool
 	started time.Time // of the one under way; zero if there is none
+	done    sync.WaitGroup
 }
 
 // look is one confirmation.
@@ -36,13 +38,17 @@ func (c *Chain) Confirm(ctx context.Context) error {
 		c.mu.Unlock()
 		return err
 	}
+	if c.ctx.Err() != nil {
+		c.mu.Unlock()
+		return ErrStopped
+	}
 	if c.looks.next == nil {
 		c.looks.next = &look{done: make(chan struct{})}
 	}
 	l := c.looks.next
 	if !c.looks.busy {
 		c.looks.busy = true
-		go c.runLooks()
+		c.looks.done.Go(c.runLooks)
 	}
 	c.mu.Unlock()
 	select {
@@ -50,6 +56,17 @@ func (c *Chain) Confirm(ctx context.Context) error {
 		return l.err
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// endLooks waits for the look under way. The Chain's context has ended: no other one
+// begins.
+func (c *Chain) endLooks() {
+	c.mu.Lock() // whoever has seen the context alive has begun its look by now
+	busy := c.looks.busy
+	c.mu.Unlock()
+	if busy {
+		c.looks.done.Wait()
 	}
 }
 

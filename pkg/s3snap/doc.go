@@ -59,12 +59,13 @@
 //	some         another row at the same id             the rows from there on are set aside in a file, then as above
 //	some         begins after it, or cannot be cut      the file is set aside, then as for none
 //
-// Then, with quorum 0, and wherever rows were taken from the chain, the node
-// becomes Primary of the next epoch: it uploads what is not there yet, then
-// writes its epoch row as a chunk at the chain's next position, and appends that
-// row locally when the chunk exists. If the position was taken by rows of a lower
-// epoch it reads them and tries the next; an epoch that is not lower ends the
-// attempt. An older Primary finds its next position taken, and is fenced.
+// Then, with quorum 0, and wherever rows were taken from the chain (a file beside
+// the log notes that, for a start that is cut off), the node becomes Primary of the
+// next epoch: it uploads what is not there yet, then writes its epoch row as a
+// chunk at the chain's next position, and appends that row locally when the chunk
+// exists. If the position was taken by rows of a lower epoch it reads them and
+// tries the next; an epoch that is not lower ends the attempt. An older Primary
+// finds its next position taken, and is fenced.
 //
 // Where the commit rule is local a store that does not answer keeps nobody from
 // starting with an intact log: the node attaches to the chain when it answers,

@@ -12,6 +12,8 @@ var (
 	// ErrCorruptChain: an object under the prefix is damaged, or does not follow
 	// the one before it.
 	ErrCorruptChain = errors.New("object storage is corrupt")
+	// ErrMissingRows: the log has let rows go that object storage does not have.
+	ErrMissingRows = errors.New("rows are in neither the log nor object storage")
 	// ErrNewerFormat: an object was written by a newer version of kinsy.
 	ErrNewerFormat = errors.New("object was written by a newer version of kinsy")
 	// ErrEncrypted: an object is encrypted, and there is no key file.

@@ -40,18 +40,33 @@ func (a *Archive) keepSnapshots() {
 	}
 }
 
+// ownSnapshots are the snapshots of the cluster that a prefix belongs to.
+func ownSnapshots(ctx context.Context, store object.Store) ([]Manifest, error) {
+	var cluster clusterFile
+	err := retry(ctx, func() (err error) {
+		cluster, err = readCluster(ctx, store)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	all, _, err := cluster.snapshots(ctx, store)
+	return all, err
+}
+
 // snapshotKeeper is what the snapshot loop remembers.
 type snapshotKeeper struct {
 	known     bool // last is read
 	last      Manifest
 	since     time.Time // when rows after last were first seen
+	chunks    int64     // that this process had written when last was taken
 	retained  time.Time // when retention was applied
 	notBefore time.Time
 }
 
 func (k *snapshotKeeper) step(a *Archive, chain *Chain) error {
 	if !k.known {
-		all, err := Snapshots(a.keeping, a.cfg.Store)
+		all, err := ownSnapshots(a.keeping, a.cfg.Store)
 		if err != nil {
 			return err
 		}
@@ -64,7 +79,7 @@ func (k *snapshotKeeper) step(a *Archive, chain *Chain) error {
 		}
 		a.lastSnapshot.Store(k.last.ID)
 	}
-	if a.snapshotDue(k, chain.End().ID) {
+	if a.cfg.snapshotDue(k, chain) {
 		if err := k.take(a, chain); err != nil {
 			return err
 		}
@@ -77,19 +92,28 @@ func (k *snapshotKeeper) step(a *Archive, chain *Chain) error {
 	return applyRetention(a.keeping, a.cfg)
 }
 
-func (a *Archive) snapshotDue(k *snapshotKeeper, end sqllog.ID) bool {
-	rows := int64(end) - k.last.ID
-	return rows > 0 && ((a.cfg.SnapshotRows > 0 && rows >= a.cfg.SnapshotRows) ||
-		(a.cfg.SnapshotInterval > 0 && time.Since(k.since) >= a.cfg.SnapshotInterval))
+// snapshotChunks is after how many chunks a snapshot is taken in any case: each of
+// them costs a start from an empty disk a request.
+const snapshotChunks = 10_000
+
+func (c Config) snapshotDue(k *snapshotKeeper, chain *Chain) bool {
+	rows, byRows, byAge := int64(chain.End().ID)-k.last.ID, c.SnapshotRows, c.SnapshotInterval
+	switch {
+	case rows <= 0 || (byRows <= 0 && byAge <= 0):
+		return false
+	case byRows > 0 && rows >= byRows, byAge > 0 && time.Since(k.since) >= byAge:
+		return true
+	}
+	return chain.chunks()-k.chunks >= snapshotChunks
 }
 
 func (k *snapshotKeeper) take(a *Archive, chain *Chain) error {
-	started := time.Now()
+	started, chunks := time.Now(), chain.chunks()
 	m, err := takeSnapshot(a.keeping, a.cfg.Store, a.writer, a.log, chain.End)
 	if err != nil {
 		return err
 	}
-	k.last, k.since = m, time.Now()
+	k.last, k.since, k.chunks = m, time.Now(), chunks
 	a.lastSnapshot.Store(m.ID)
 	a.cfg.Logger.WithField("id", m.ID).WithField("revision", m.Revision).WithField("rows", m.Rows).
 		WithField("bytes", m.Size).WithField("took", time.Since(started)).Info("snapshot taken")
@@ -99,7 +123,7 @@ func (k *snapshotKeeper) take(a *Archive, chain *Chain) error {
 // applyRetention deletes the snapshots that nobody needs any more, and the chunks
 // that the oldest kept one covers. The floor is raised first.
 func applyRetention(ctx context.Context, cfg Config) error {
-	all, err := Snapshots(ctx, cfg.Store)
+	all, err := ownSnapshots(ctx, cfg.Store)
 	if err != nil {
 		return err
 	}
@@ -154,7 +178,9 @@ func deleteSnapshots(ctx context.Context, store object.Store, keep []Manifest, b
 		case isManifest(info.Key) && info.Key > manifestKey(sqllog.ID(keep[0].ID)):
 		case isManifest(info.Key):
 			names = append(names, info.Key)
-		case strings.HasSuffix(info.Key, rowsSuffix):
+		case strings.HasSuffix(info.Key, rowsSuffix) && info.Key < manifestKey(sqllog.ID(keep[0].ID)):
+			// Those above may get their name yet: an upload may take long, and some
+			// stores date an object by its beginning.
 			rows = append(rows, info.Key)
 		}
 		return nil

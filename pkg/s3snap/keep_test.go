@@ -185,3 +185,29 @@ func TestRestoreToRevisionAndTime(t *testing.T) {
 		t.Fatalf("%v, want ErrNoHistory", err)
 	}
 }
+
+func TestWhenSnapshotsAreDue(t *testing.T) {
+	w := newWorld(t)
+	n := w.open(w.config(w.disk()))
+	n.write(20)
+	chain := n.archive.chain.Load()
+	hour := time.Now().Add(-time.Hour)
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		k    snapshotKeeper
+		want bool
+	}{
+		{"rows", Config{SnapshotRows: 15}, snapshotKeeper{last: Manifest{ID: 5}}, true},
+		{"too few rows", Config{SnapshotRows: 15}, snapshotKeeper{last: Manifest{ID: 10}}, false},
+		{"age", Config{SnapshotInterval: time.Minute}, snapshotKeeper{last: Manifest{ID: 20}, since: hour}, true},
+		{"young", Config{SnapshotInterval: 2 * time.Hour}, snapshotKeeper{last: Manifest{ID: 20}, since: hour}, false},
+		{"no rows", Config{SnapshotInterval: time.Minute}, snapshotKeeper{last: Manifest{ID: 21}, since: hour}, false},
+		{"chunks", Config{SnapshotRows: 1 << 40}, snapshotKeeper{chunks: -snapshotChunks}, true},
+		{"never", Config{}, snapshotKeeper{chunks: -snapshotChunks}, false},
+	} {
+		if got := c.cfg.snapshotDue(&c.k, chain); got != c.want {
+			t.Errorf("%s: due is %v", c.name, got)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -257,4 +258,44 @@ func TestAppendsOfOneRevisionStayTogether(t *testing.T) {
 	if err != nil || len(k.rows) != 5 {
 		t.Fatalf("the chunk has %d rows of the 5 of one revision: %v", len(k.rows), err)
 	}
+}
+
+// TestRowsThatAreNowhere: a log that compacted rows while it ran without object
+// storage cannot go on with its chain, and says what to do.
+func TestRowsThatAreNowhere(t *testing.T) {
+	w := newWorld(t)
+	n := w.open(w.local(w.disk()))
+	n.write(3)
+	n.uploaded()
+	n.stop()
+	log, err := sqllog.Open(t.Context(), sqllog.Config{Path: n.path, Logger: w.quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone := &testNode{world: w, log: log}
+	for range 5 {
+		if err := log.Append([]sqllog.Row{alone.put("key", "value")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := log.Remove([]sqllog.ID{5, 6}, sqllog.Compaction{Revision: 7}); err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.tryOpen(w.config(n.path)); !errors.Is(err, ErrMissingRows) || !strings.Contains(err.Error(), "prefix that is empty") {
+		t.Fatalf("%v, want ErrMissingRows and what to do", err)
+	}
+	again := w.open(w.local(n.path))
+	if err := <-again.fatal; !errors.Is(err, ErrMissingRows) {
+		t.Fatalf("%v, want ErrMissingRows", err)
+	}
+	again.kill()
+	fresh := newWorld(t)
+	moved := fresh.open(fresh.config(n.path))
+	want := rowsOf(t, moved.log)
+	moved.kill()
+	other := fresh.open(fresh.config(fresh.disk()))
+	sameRows(t, rowsOf(t, other.log)[:len(want)], want)
 }

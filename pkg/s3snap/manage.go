@@ -86,7 +86,7 @@ type Verified struct {
 	From, End sqllog.Head
 }
 
-// Verify reads every snapshot of a prefix and every chunk after the oldest one, and
+// Verify reads every snapshot of a prefix that retention keeps, and every chunk after the oldest one, and
 // checks every byte, and that the chunks follow each other. told is called after
 // each snapshot; nil for nobody.
 func Verify(ctx context.Context, store object.Store, told func(Manifest)) (Verified, error) {
@@ -98,7 +98,13 @@ func Verify(ctx context.Context, store object.Store, told func(Manifest)) (Verif
 	if err != nil {
 		return v, err
 	}
-	all, err := Snapshots(ctx, store)
+	var all []Manifest
+	for tries := 1; ; tries++ {
+		all, _, err = cluster.snapshots(ctx, store)
+		if !errors.Is(err, errMoved) || tries == movedTries {
+			break
+		}
+	}
 	if err != nil {
 		return v, err
 	}

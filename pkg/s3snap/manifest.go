@@ -36,6 +36,15 @@ func (m Manifest) Head() sqllog.Head {
 // Created is when the snapshot was taken.
 func (m Manifest) Created() time.Time { return time.UnixMilli(m.CreatedAt) }
 
+// covers returns an error unless the snapshot is of a writer's cluster and at a row
+// of its log.
+func (m Manifest) covers(w Writer, head sqllog.Head) error {
+	if (clusterFile{ClusterID: m.ClusterID}).cluster() != w.Cluster || m.Head() != head {
+		return fmt.Errorf("%w: %s is of another log", ErrCorruptChain, manifestKey(head.ID))
+	}
+	return nil
+}
+
 // manifestKey is where the snapshot at an id is named.
 func manifestKey(id sqllog.ID) string {
 	return snapshotPrefix + fmt.Sprintf(positionPattern, id) + manifestSuffix

@@ -50,11 +50,18 @@ func (s *starter) compareLoud(ctx context.Context) (rel relation, err error) {
 		if err = s.probe(ctx); err != nil {
 			return err
 		}
-		rel, err = compare(ctx, s.cfg.Store, s.log)
-		return err
+		for tries := 1; ; tries++ {
+			rel, err = compare(ctx, s.cfg.Store, s.log)
+			if !errors.Is(err, errMoved) || tries == movedTries {
+				return err
+			}
+		}
 	})
 	return rel, err
 }
+
+// movedTries bounds comparisons that retention gets ahead of.
+const movedTries = 3
 
 // compare reads the chain around the log's head.
 func compare(ctx context.Context, store object.Store, log *sqllog.Log) (relation, error) {
@@ -100,7 +107,7 @@ type comparison struct {
 	head    sqllog.Head
 	cluster clusterFile
 	low     sqllog.Head // where the chunks that are looked at begin
-	firsts  []sqllog.ID // positions of those chunks
+	firsts  []sqllog.ID // positions of chunks near the head, and of one beyond it
 }
 
 func (c *comparison) run(ctx context.Context) (relation, error) {
@@ -111,26 +118,51 @@ func (c *comparison) run(ctx context.Context) (relation, error) {
 	if !ok {
 		return relation{replace: "the chain begins after its last row"}, nil
 	}
-	err = c.store.List(ctx, chunkPrefix, chunkKey(c.low.ID), func(info object.Info) error {
-		if first, ok := parseChunkKey(info.Key); ok {
-			c.firsts = append(c.firsts, first)
+	// As a rule the log ends where the chain does, and there may be a million small
+	// chunks before that.
+	for window := nearWindow; ; window *= 16 {
+		after := max(c.low.ID, c.head.ID-window)
+		if err := c.list(ctx, after); err != nil {
+			return relation{}, fmt.Errorf("list chunks: %w", err)
+		}
+		rel, ok, err := c.search(ctx)
+		switch {
+		case err != nil:
+			return relation{}, err
+		case ok:
+			return rel, nil
+		case after == c.low.ID:
+			return c.below(ctx)
+		}
+	}
+}
+
+// nearWindow is how many rows below the log's head chunks are looked for first.
+const nearWindow = sqllog.ID(1024)
+
+// list finds the chunks from a row on, up to the first one beyond the log's head.
+func (c *comparison) list(ctx context.Context, after sqllog.ID) error {
+	c.firsts = c.firsts[:0]
+	err := c.store.List(ctx, chunkPrefix, chunkKey(after), func(info object.Info) error {
+		first, ok := parseChunkKey(info.Key)
+		if !ok {
+			return nil
+		}
+		if c.firsts = append(c.firsts, first); first > c.head.ID {
+			return errFound
 		}
 		return nil
 	})
-	if err != nil {
-		return relation{}, fmt.Errorf("list chunks: %w", err)
+	if errors.Is(err, errFound) {
+		return nil
 	}
-	return c.search(ctx)
+	return err
 }
 
 // begin finds the newest point at or below the log's head from which chunks are
 // sure to be there: a snapshot, or the start. It reports false if there is none.
 func (c *comparison) begin(ctx context.Context) (bool, error) {
-	floor, _, err := readFloor(ctx, c.store)
-	if err != nil {
-		return false, err
-	}
-	manifests, err := Snapshots(ctx, c.store)
+	manifests, start, err := c.cluster.snapshots(ctx, c.store)
 	if err != nil {
 		return false, err
 	}
@@ -140,31 +172,33 @@ func (c *comparison) begin(ctx context.Context) (bool, error) {
 			c.low = m.Head()
 		}
 	}
-	return c.low.ID >= max(floor, sqllog.ID(c.cluster.Base)), nil
+	return c.low.ID >= start, nil
 }
 
 // search looks at chunks, from the one around the log's head backwards, until one
-// agrees with the log in its newest row.
-func (c *comparison) search(ctx context.Context) (relation, error) {
+// agrees with the log in its newest row. It reports false if none does.
+func (c *comparison) search(ctx context.Context) (relation, bool, error) {
 	next := 0 // chunks before it begin at or below the head
 	for next < len(c.firsts) && c.firsts[next] <= c.head.ID {
 		next++
 	}
 	for i := next - 1; i >= 0; i-- {
 		k, err := readChunk(ctx, c.store, chunkKey(c.firsts[i]))
+		if errors.Is(err, object.ErrNotFound) {
+			err = fmt.Errorf("%w: %w", errMoved, err)
+		}
 		if err != nil {
-			return relation{}, err
+			return relation{}, false, err
 		}
 		agreed, err := c.agreed(ctx, k)
 		if err != nil {
-			return relation{}, err
+			return relation{}, false, err
 		}
-		if agreed == 0 {
-			continue
+		if agreed > 0 {
+			return c.around(k, agreed, i+1 < len(c.firsts)), true, nil
 		}
-		return c.around(k, agreed, i+1 < len(c.firsts)), nil
 	}
-	return c.below(ctx)
+	return relation{}, false, nil
 }
 
 // around is the relation where a chunk agrees with the log in its first rows.

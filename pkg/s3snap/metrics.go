@@ -5,6 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // chainStats counts what a Chain has done. Chain.mu guards it.
 type chainStats struct {
 	puts     int64 // requests sent to create a chunk
+	chunks   int64
 	rows     int64
 	bytes    int64 // stored
 	failures int64

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -64,8 +65,29 @@ func (c clusterFile) cluster() uint64 {
 	return n
 }
 
-// owns reports whether a snapshot is of this cluster.
-func (c clusterFile) owns(m Manifest) bool { return m.ClusterID == c.ClusterID }
+// snapshots are those of the cluster after which the chain is there, the oldest
+// first, and the id after which it is. Retention may have left older snapshots,
+// and deleted what follows them. errMoved: it has deleted those that were found, or
+// there are none though the chain does not begin at its start.
+func (c clusterFile) snapshots(ctx context.Context, store object.Store) (all []Manifest, start sqllog.ID, err error) {
+	// The floor is read before the names: the snapshot that it was raised to, or a
+	// newer one, is among them.
+	floor, err := readFloorAgain(ctx, store)
+	if err != nil {
+		return nil, 0, err
+	}
+	start = max(floor, sqllog.ID(c.Base))
+	if all, err = Snapshots(ctx, store); err != nil {
+		return nil, 0, err
+	}
+	all = slices.DeleteFunc(all, func(m Manifest) bool {
+		return sqllog.ID(m.ID) < start || clusterFile{ClusterID: m.ClusterID}.cluster() != c.cluster()
+	})
+	if len(all) == 0 && start > 0 {
+		return nil, 0, fmt.Errorf("%w: there is no snapshot at %d or above", errMoved, start)
+	}
+	return all, start, nil
+}
 
 // readCluster reads cluster.json; object.ErrNotFound if there is none.
 func readCluster(ctx context.Context, store object.Store) (clusterFile, error) {

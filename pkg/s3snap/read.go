@@ -13,11 +13,12 @@ import (
 	"github.com/kinsy/kinsy/pkg/sqllog"
 )
 
-// Bounds of reading the chain: chunks downloaded at once, and the stored bytes of
-// those that are held.
+// Bounds of reading the chain: chunks downloaded at once, and the bytes of those
+// that are held, if what is stored is inflated by so much.
 const (
-	readAhead = 32
-	readBytes = 64 << 20
+	readAhead   = 32
+	readBytes   = 256 << 20
+	readInflate = 8
 )
 
 // chunk is a chunk as it was read.
@@ -89,7 +90,7 @@ func (r *chainReader) list(ctx context.Context, above sqllog.ID, fn func(object.
 
 // enqueue starts the download of a chunk.
 func (r *chainReader) enqueue(ctx context.Context, group *errgroup.Group, queue chan<- *fetch, info object.Info) error {
-	f := &fetch{info: info, weight: min(info.Size, readBytes), done: make(chan struct{})}
+	f := &fetch{info: info, weight: min(readInflate*info.Size, readBytes), done: make(chan struct{})}
 	if err := r.budget.Acquire(ctx, f.weight); err != nil {
 		return err
 	}

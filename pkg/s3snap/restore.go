@@ -73,7 +73,7 @@ func Restore(ctx context.Context, cfg RestoreConfig) (Restored, error) {
 			return out, err
 		}
 		if out.Snapshot == last {
-			return Restored{}, fmt.Errorf("%w: what follows the snapshot at %d, or its rows, is missing: %w", ErrCorruptChain, last, err)
+			return Restored{}, fmt.Errorf("%w: the snapshot at %d, or what follows it, is missing: %w", ErrCorruptChain, last, err)
 		}
 		last = out.Snapshot
 		cfg.Logger.WithError(err).Info("retention has moved on; the restore begins anew")
@@ -93,7 +93,6 @@ type restoration struct {
 	bytes    int
 	head     sqllog.Head
 	rows     int64
-	written  bool // a row was added
 	snapshot Manifest
 	base     sqllog.Compaction // of the snapshot
 }
@@ -140,19 +139,12 @@ func restoreOnce(ctx context.Context, cfg RestoreConfig) (_ Restored, err error)
 
 // open chooses the snapshot to begin with and opens the new log.
 func (r *restoration) open(ctx context.Context) error {
-	all, err := Snapshots(ctx, r.cfg.Store)
+	all, start, err := r.cluster.snapshots(ctx, r.cfg.Store)
 	if err != nil {
 		return err
 	}
-	// The floor is read after the names: chunks above a snapshot at or above it were
-	// there then.
-	floor, err := readFloorAgain(ctx, r.cfg.Store)
-	if err != nil {
-		return err
-	}
-	start := max(floor, sqllog.ID(r.cluster.Base))
 	for _, m := range all {
-		if r.cluster.owns(m) && sqllog.ID(m.ID) >= start && r.cfg.Target.covers(m) {
+		if r.cfg.Target.covers(m) {
 			r.snapshot = m
 		}
 	}

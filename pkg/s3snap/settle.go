@@ -7,7 +7,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/kinsy/kinsy/pkg/s3snap/object"
 	"github.com/kinsy/kinsy/pkg/s3snap/rowfile"
 	"github.com/kinsy/kinsy/pkg/sqllog"
 )
@@ -19,7 +18,10 @@ func (s *starter) settle(ctx context.Context, rel relation) error {
 	case rel.found && !s.cfg.CommitByChunk && !s.adopted:
 		return nil // with a log of its own the node serves, and founds the chain meanwhile
 	case rel.found:
-		end, err := s.found(ctx)
+		if err := s.findBootstrap(ctx); err != nil {
+			return err
+		}
+		end, err := found(ctx, s.cfg.Store, s.writer, s.log, s.bootstrap, s.log.Head)
 		if err != nil {
 			return err
 		}
@@ -43,49 +45,6 @@ func (s *starter) settle(ctx context.Context, rel relation) error {
 	return s.lead(ctx)
 }
 
-// found begins the chain of this log.
-func (s *starter) found(ctx context.Context) (sqllog.Head, error) {
-	return found(ctx, s.cfg.Store, s.writer, s.log, s.bootstrap, s.log.Head)
-}
-
-// foundingLog is a log whose chain begins.
-type foundingLog interface {
-	Source
-	Rows(ctx context.Context) (int64, error)
-}
-
-// found creates cluster.json and returns where the chain begins: at its start if
-// the log has all its rows, else at a snapshot of it. at names the newest
-// committed row.
-func found(ctx context.Context, store object.Store, w Writer, log foundingLog, bootstrap string, at func() sqllog.Head) (sqllog.Head, error) {
-	base := sqllog.Head{Revision: 1}
-	release := log.HoldRemoval()
-	defer release()
-	rows, err := log.Rows(ctx)
-	if err != nil {
-		return base, err
-	}
-	if head := at(); bootstrap != "" || rows < int64(head.ID) {
-		m, err := takeSnapshot(ctx, store, w, log, at)
-		if err != nil {
-			return base, err
-		}
-		base = m.Head()
-	}
-	err = retry(ctx, func() error { return createCluster(ctx, store, w.Cluster, base.ID, bootstrap) })
-	if errors.Is(err, object.ErrPrecondition) {
-		var there clusterFile
-		err = retry(ctx, func() (err error) {
-			there, err = readCluster(ctx, store)
-			return err
-		})
-		if err == nil && there.cluster() != w.Cluster {
-			err = fmt.Errorf("%w: another node has begun cluster %s on it just now", ErrOtherCluster, there.ClusterID)
-		}
-	}
-	return base, err
-}
-
 // catchUp makes the log end where the chain does, which is what it returns. What
 // the chain does not have is set aside first. errReplaced: the log had to be
 // replaced, and all that settle does is done for the new one.
@@ -97,7 +56,9 @@ func (s *starter) catchUp(ctx context.Context, rel relation) (sqllog.Head, error
 			return sqllog.Head{}, err
 		}
 	}
-	s.adopted = true
+	if err := s.beginAdoption(); err != nil {
+		return sqllog.Head{}, err
+	}
 	if err := s.adopt(rel.rest); err != nil {
 		return sqllog.Head{}, err
 	}
@@ -203,7 +164,11 @@ func stamp() string { return time.Now().UTC().Format("20060102T150405.000Z") }
 // busy may take one position after the other before this node sees them; it stops
 // when it sees the new epoch in cluster.json.
 func (s *starter) lead(ctx context.Context) error {
-	epoch, err := raiseEpoch(ctx, s.cfg.Store, max(s.chain.End().Epoch, s.log.Head().Epoch)+1)
+	least := max(s.chain.End().Epoch, s.log.Head().Epoch) + 1
+	if s.adopted {
+		least = max(least, 2) // epoch 1 is that of a log on its own, which may not have uploaded anything yet
+	}
+	epoch, err := raiseEpoch(ctx, s.cfg.Store, least)
 	if err != nil {
 		return fmt.Errorf("ask for an epoch: %w", err)
 	}
@@ -264,7 +229,7 @@ func (s *starter) tryLead(ctx context.Context, epoch sqllog.Epoch) error {
 		return fmt.Errorf("append the epoch row: %w", err)
 	}
 	s.cfg.Logger.WithField("epoch", epoch).WithField("id", row.ID).Info("primary of a new epoch")
-	return nil
+	return s.endAdoption()
 }
 
 // writeSynced writes a new file and makes it durable.

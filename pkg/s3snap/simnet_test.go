@@ -267,12 +267,20 @@ func (n *simNet) put(key string, body []byte, cond object.Condition) (string, er
 	return v, err
 }
 
-// Upload implements object.Store.
+// Upload implements object.Store. It takes its time when it has begun to read.
 func (s *simStore) Upload(ctx context.Context, key string, r io.Reader) (object.Info, error) {
-	body, err := io.ReadAll(r)
+	begin := make([]byte, 1)
+	if _, err := io.ReadFull(r, begin); err != nil {
+		return object.Info{}, err
+	}
+	if err := s.wait(ctx, 50*s.fate(object.OpUpload, key).before); err != nil {
+		return object.Info{}, err
+	}
+	rest, err := io.ReadAll(r)
 	if err != nil {
 		return object.Info{}, err
 	}
+	body := append(begin, rest...)
 	var info result[object.Info]
 	err = s.do(ctx, object.OpUpload, key, func() error {
 		i, err := s.net.mem.Upload(context.Background(), key, strings.NewReader(string(body)))

@@ -79,12 +79,16 @@ func (n *simNode) copyDisk() {
 }
 
 func (n *simNode) config(store object.Store, byChunk bool, fatal func(error)) Config {
-	return Config{
+	cfg := Config{
 		Store: store, Path: n.disk, CommitByChunk: byChunk, Logger: n.sim.quiet, OnFatal: fatal,
 		UploadInterval: time.Second, UploadBytes: 200 + n.r.IntN(400),
 		SnapshotRetention: 1 + n.r.IntN(2), RetentionTime: span(n.r, 2*simMinAge),
 		minAge: simMinAge, clock: n.sim.clock,
 	}
+	if n.sim.sleepy {
+		cfg.SnapshotRetention, cfg.RetentionTime = 1, time.Millisecond
+	}
+	return cfg
 }
 
 // live is one life.
@@ -92,7 +96,11 @@ func (n *simNode) live() {
 	n.life++
 	l := &simLife{simNode: n, name: fmt.Sprintf("%s.%d", n.name, n.life)}
 	l.store = n.sim.net.store(l.name)
-	l.ctx, l.end = context.WithTimeout(context.Background(), time.Second+span(n.r, 60*time.Second))
+	longest := 60 * time.Second
+	if n.sim.sleepy {
+		longest = 150 * time.Second
+	}
+	l.ctx, l.end = context.WithTimeout(context.Background(), time.Second+span(n.r, longest))
 	defer l.end()
 	if !l.open(n.config(l.store, n.sim.byChunk(), func(error) { l.end() })) {
 		return
@@ -313,21 +321,24 @@ func (l *simLife) read(r *rand.Rand) {
 
 // keep takes snapshots, applies the retention, and restores.
 func (l *simLife) keep(r *rand.Rand) {
-	for l.sleep(span(r, 5*time.Second)) {
+	pause := 5 * time.Second
+	if l.sim.sleepy {
+		pause /= 3
+	}
+	for l.sleep(span(r, pause)) {
 		l.sim.truth.uploaded(l.name, l.archive.Uploaded())
 		chain := l.archive.chain.Load()
 		if chain == nil {
 			continue
 		}
 		switch r.IntN(4) {
-		case 0, 1:
-			if chain.End().ID > 0 && (&snapshotKeeper{}).take(l.archive, chain) == nil {
-				l.sim.truth.count(&l.sim.truth.stats.snapshots, 1)
-			}
+		case 0:
+			l.snapshot(chain)
+		case 1:
+			l.snapshot(chain)
+			l.retain()
 		case 2:
-			if applyRetention(l.archive.keeping, l.archive.cfg) == nil {
-				l.sim.truth.count(&l.sim.truth.stats.retentions, 1)
-			}
+			l.retain()
 		case 3:
 			ctx, cancel := context.WithTimeout(l.ctx, 30*time.Second)
 			l.sim.restore(ctx, l.name, l.store, r)
@@ -336,10 +347,26 @@ func (l *simLife) keep(r *rand.Rand) {
 	}
 }
 
+func (l *simLife) snapshot(chain *Chain) {
+	if chain.End().ID > 0 && (&snapshotKeeper{}).take(l.archive, chain) == nil {
+		l.sim.truth.count(&l.sim.truth.stats.snapshots, 1)
+	}
+}
+
+func (l *simLife) retain() {
+	if applyRetention(l.archive.keeping, l.archive.cfg) == nil {
+		l.sim.truth.count(&l.sim.truth.stats.retentions, 1)
+	}
+}
+
 // disturb cuts the node off now and then.
 func (l *simLife) disturb(r *rand.Rand) {
 	for l.sleep(span(r, 25*time.Second)) {
-		if l.sim.net.rate > 0 {
+		switch {
+		case l.sim.sleepy:
+			l.store.partition(simMinAge + span(r, 2*simMinAge))
+			l.sleep(2 * simMinAge)
+		case l.sim.net.rate > 0:
 			l.store.partition(span(r, 2*simMinAge))
 		}
 	}
@@ -351,6 +378,9 @@ func (s *simulation) restore(ctx context.Context, who string, store object.Store
 	target := Target{}
 	if r.IntN(3) > 0 && before.Revision > 1 {
 		target.Revision = 1 + sqllog.Revision(r.Int64N(int64(before.Revision)))
+	}
+	if all, err := Snapshots(ctx, s.net.mem); err == nil && len(all) > 0 && r.IntN(3) == 0 {
+		target.Revision = sqllog.Revision(all[len(all)-1].Revision)
 	}
 	path := s.newDisk()
 	out, err := Restore(ctx, RestoreConfig{Store: store, Path: path, Target: target, NewCluster: true, Logger: s.quiet})
@@ -392,7 +422,7 @@ func (s *simulation) judgeRestore(ctx context.Context, who string, target Target
 		floor, _, floorErr := readFloor(context.Background(), s.net.mem)
 		s.truth.mu.Lock()
 		defer s.truth.mu.Unlock()
-		if floorErr != nil || (len(s.truth.rows) > 0 && (target.Revision == 0 || floor == 0 || s.truth.rows[floor-1].Revision <= target.Revision)) {
+		if floorErr != nil || int(floor) > len(s.truth.rows) || (len(s.truth.rows) > 0 && (target.Revision == 0 || floor == 0 || s.truth.rows[floor-1].Revision <= target.Revision)) {
 			s.truth.wrongLocked("%s: restore to %d with the floor at %d: %v, %v", who, target.Revision, floor, err, floorErr)
 		}
 	default:

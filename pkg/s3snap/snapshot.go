@@ -32,7 +32,13 @@ func takeSnapshot(ctx context.Context, store object.Store, w Writer, log Source,
 	release := log.HoldRemoval()
 	defer release()
 	head := at()
+	if c := log.Compaction(); c.Revision > head.Revision {
+		return Manifest{}, fmt.Errorf("rows up to revision %d are compacted, and only those up to %d are uploaded", c.Revision, head.Revision)
+	}
 	if m, err := readManifest(ctx, store, manifestKey(head.ID)); !errors.Is(err, object.ErrNotFound) {
+		if err == nil {
+			err = m.covers(w, head)
+		}
 		return m, err
 	}
 	m := Manifest{
@@ -65,14 +71,18 @@ func nameSnapshot(ctx context.Context, store object.Store, m Manifest) (Manifest
 	}
 	there, err := readManifest(ctx, store, key)
 	if err == nil && there.Object != m.Object {
-		err = discard(store, m.Object)
+		err = errors.Join(there.covers(Writer{Cluster: clusterFile{ClusterID: m.ClusterID}.cluster()}, m.Head()), discard(store, m.Object))
 	}
 	return there, err
 }
 
+// discardTimeout bounds discard: a stop may wait for it. Retention deletes what is
+// left.
+const discardTimeout = time.Second
+
 // discard deletes an object that nothing names.
 func discard(store object.Store, key string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), discardTimeout)
 	defer cancel()
 	if err := store.Delete(ctx, key); err != nil {
 		return fmt.Errorf("discard %s: %w", key, err)

@@ -25,6 +25,7 @@ type starter struct {
 	bootstrap string // version of the object that the log was loaded from
 	adopted   bool   // rows of the chain were taken over
 	chain     *Chain // nil while object storage does not answer
+	asked     bool   // the first request was sent
 	probed    bool
 }
 
@@ -49,14 +50,17 @@ func (s *starter) open(ctx context.Context) error {
 	if err := s.openLog(ctx); err != nil {
 		return err
 	}
-	if s.log == nil {
-		if err := s.openFromStore(ctx); err != nil {
+	if s.log != nil {
+		if err := s.resumeAdoption(); err != nil {
 			return err
 		}
+	} else if err := s.openFromStore(ctx); err != nil {
+		return err
 	}
 	relation, err := s.meet(ctx)
 	switch {
 	case err != nil && s.mayStartAlone(err):
+		s.waiting(nil)
 		s.cfg.Logger.WithError(err).Warn("object storage does not answer; the node starts without it and uploads later")
 		return nil
 	case err != nil:
@@ -118,7 +122,9 @@ func (s *starter) openFromStore(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	s.adopted = true
+	if err := s.beginAdoption(); err != nil {
+		return err
+	}
 	err = s.retryLoud(ctx, func() error {
 		_, err := Restore(ctx, RestoreConfig{Store: s.cfg.Store, Path: s.cfg.Path, Progress: s.cfg.Progress, Logger: s.cfg.Logger})
 		return err
@@ -134,10 +140,15 @@ func (s *starter) probe(ctx context.Context) error {
 	if s.probed {
 		return nil
 	}
+	if !s.asked {
+		s.asked = true
+		s.waiting(fmt.Errorf("%w yet", ErrUnavailable))
+	}
 	if err := object.Probe(ctx, s.cfg.Store); err != nil {
 		return fmt.Errorf("probe object storage: %w", err)
 	}
 	s.probed = true
+	s.waiting(nil)
 	return nil
 }
 
@@ -170,8 +181,30 @@ func (s *starter) loadBootstrap(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer src.Close()
+	if err := s.beginAdoption(); err != nil { // its epochs are those of other Primaries
+		return "", err
+	}
 	_, err = LoadSnapshot(ctx, src, sqllog.Config{Path: s.cfg.Path, Logger: s.cfg.Logger})
 	return info.Version, err
+}
+
+// findBootstrap finds the object again that the log was loaded from by a start that
+// went no further.
+func (s *starter) findBootstrap(ctx context.Context) error {
+	if !s.adopted || s.bootstrap != "" {
+		return nil
+	}
+	return s.retryLoud(ctx, func() error {
+		src, info, err := s.cfg.Store.Get(ctx, bootstrapKey, 0, 0)
+		if err == nil {
+			err = src.Close()
+			s.bootstrap = info.Version
+		}
+		if errors.Is(err, object.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
 }
 
 // LoadSnapshot makes a log from a snapshot file. cfg.Cluster 0 makes it one of a

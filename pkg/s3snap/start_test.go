@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/kinsy/kinsy/pkg/s3snap/object"
 	"github.com/kinsy/kinsy/pkg/sqllog"
 )
 
@@ -119,5 +121,70 @@ func TestLogOfAnotherClusterIsRefused(t *testing.T) {
 	stranger.kill()
 	if _, err := w.tryOpen(w.config(stranger.path)); !errors.Is(err, ErrOtherCluster) {
 		t.Fatalf("%v, want ErrOtherCluster", err)
+	}
+}
+
+// TestSilentStoreIsToldAtOnce: nobody waits for the first request's timeout to be told what the start waits for.
+func TestSilentStoreIsToldAtOnce(t *testing.T) {
+	w := newWorld(t)
+	told := make(chan error, 1)
+	release := make(chan struct{})
+	w.store.Before = func(object.Op, string) error {
+		<-release
+		return nil
+	}
+	cfg := w.config(w.disk())
+	cfg.Waiting = func(err error) {
+		if err != nil {
+			close(release) // the request is answered only after it was told
+		}
+		told <- err
+	}
+	opened := make(chan error, 1)
+	go func() {
+		_, err := w.tryOpen(cfg)
+		opened <- err
+	}()
+	for _, want := range []error{ErrUnavailable, nil} {
+		select {
+		case err := <-told:
+			if !errors.Is(err, want) {
+				t.Errorf("told %v, want %v", err, want)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("nothing is told")
+		}
+	}
+	if err := <-opened; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTakeoverThatStoppedIsFinished: a log that got another Primary's rows may not
+// go on in that one's epoch, whatever the commit rule is.
+func TestTakeoverThatStoppedIsFinished(t *testing.T) {
+	w := newWorld(t)
+	first := w.open(w.local(w.disk()))
+	first.write(5)
+	first.uploaded()
+	first.kill()
+	second := w.open(w.local(w.disk())) // epoch 2
+	second.write(5)
+	second.uploaded()
+
+	stopped := errors.New("stopped")
+	w.store.Before = func(op object.Op, key string) error {
+		if op == object.OpPut && strings.HasPrefix(key, clusterKey) {
+			return stopped // an epoch is asked for when the rows are taken over
+		}
+		return nil
+	}
+	if _, err := w.tryOpen(w.local(first.path)); !errors.Is(err, stopped) {
+		t.Fatalf("%v, want what the request met", err)
+	}
+	w.store.Before = nil
+	first = w.open(w.local(first.path))
+	if head := first.log.Head(); head.Epoch != 3 {
+		t.Fatalf("goes on in epoch %d, which is that of another node", head.Epoch)
 	}
 }

@@ -29,7 +29,7 @@ func uploadPiece(ctx context.Context, chain *Chain, log scanner, upTo sqllog.ID,
 			return errPieceFull
 		}
 		if want := end + sqllog.ID(len(rows)) + 1; r.ID != want {
-			return fmt.Errorf("%w: row %d is not in the log any more", ErrCorruptChain, want)
+			return missingRows(want, r.ID-1)
 		}
 		row := *r
 		row.Key, row.Value = append([]byte(nil), r.Key...), append([]byte(nil), r.Value...)
@@ -41,9 +41,16 @@ func uploadPiece(ctx context.Context, chain *Chain, log scanner, upTo sqllog.ID,
 		return 0, fmt.Errorf("read rows to upload: %w", err)
 	}
 	if len(rows) == 0 {
-		return 0, fmt.Errorf("%w: rows %d to %d are not in the log any more", ErrCorruptChain, end+1, upTo)
+		return 0, missingRows(end+1, upTo)
 	}
 	return size, chain.Append(ctx, rows)
+}
+
+// missingRows tells why the log cannot be uploaded. Removal waits for uploads; rows
+// go missing where the node ran without object storage for a while.
+func missingRows(first, last sqllog.ID) error {
+	return fmt.Errorf("%w: rows %d to %d were compacted before they were uploaded, so the chain cannot go on; "+
+		"give the node an --object-store prefix that is empty", ErrMissingRows, first, last)
 }
 
 // rowOverhead is what a row takes beside its key and value, about.
@@ -72,14 +79,18 @@ func (p *pending) add(upTo sqllog.ID, size int64) {
 	p.signalLocked()
 }
 
-// begin notes where chain and log are when uploads begin.
+// begin notes where chain and log are when uploads begin. Rows may have been
+// committed before.
 func (p *pending) begin(end, committed sqllog.ID) {
 	p.mu.Lock()
-	p.upTo, p.size, p.since = end, 0, time.Time{}
-	p.mu.Unlock()
-	if committed > end {
-		p.add(committed, 0)
+	defer p.mu.Unlock()
+	p.upTo = max(p.upTo, committed, end)
+	if p.upTo == end {
+		p.size, p.since = 0, time.Time{}
+		return
 	}
+	p.size, p.since = rowOverhead*int64(p.upTo-end), time.Now()
+	p.signalLocked()
 }
 
 func (p *pending) signalLocked() {

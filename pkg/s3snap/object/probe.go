@@ -15,31 +15,16 @@ import (
 const ProbePrefix = "probe/"
 
 const (
-	probeTries   = 3
 	probeRacers  = 8
 	probeCleanup = 2 * time.Second
 	probeMaxSize = 1 << 10
 )
 
-// errProbeRefused says that a write whose condition holds was refused. A request that is delivered twice looks like that
-// too.
-var errProbeRefused = errors.New("a write whose condition holds is refused")
-
 // Probe proves, by objects of its own, that the store honours conditional writes, also between writes at the same time,
 // reads what was written, lists and deletes. ErrUnconditional is wrapped with what the store does wrong; another error is
-// that of a request.
+// that of a request. It tries to leave none of its objects, but not for long: a store that does not answer is met by
+// nodes that are about to start without it.
 func Probe(ctx context.Context, s Store) (err error) {
-	for range probeTries {
-		if err = probeOnce(ctx, s); !errors.Is(err, errProbeRefused) {
-			return err
-		}
-	}
-	return fmt.Errorf("%w: %w", ErrUnconditional, err)
-}
-
-// probeOnce is a Probe with one set of objects. It tries to leave none of them, but not for long: a store that does not
-// answer is met by nodes that are about to start without it.
-func probeOnce(ctx context.Context, s Store) (err error) {
 	p := &prober{store: s, key: ProbePrefix + strings.ToLower(rand.Text())}
 	race := p.key + "-race"
 	defer func() {
@@ -69,12 +54,13 @@ type prober struct {
 	body    []byte // of the last Put
 }
 
-// put writes a new body, which must succeed.
+// put writes a new body, which must succeed. A write that is delivered twice is answered as refused: then the object
+// tells.
 func (p *prober) put(ctx context.Context, cond Condition) error {
 	body := []byte(rand.Text())
 	version, err := p.store.Put(ctx, p.key, body, cond)
 	if errors.Is(err, ErrPrecondition) {
-		return errProbeRefused
+		version, err = p.written(ctx, body)
 	}
 	if err != nil {
 		return err
@@ -84,6 +70,15 @@ func (p *prober) put(ctx context.Context, cond Condition) error {
 	}
 	p.version, p.body = version, body
 	return p.check(ctx)
+}
+
+// written returns the object's version if a body was written to it.
+func (p *prober) written(ctx context.Context, body []byte) (version string, err error) {
+	there, info, err := ReadAll(ctx, p.store, p.key, probeMaxSize)
+	if errors.Is(err, ErrNotFound) || (err == nil && !bytes.Equal(there, body)) {
+		err = fmt.Errorf("%w: a write whose condition holds is refused", ErrUnconditional)
+	}
+	return info.Version, err
 }
 
 // refuse tries a Put that must be refused, and looks that it was. what says what the store ignores if not.

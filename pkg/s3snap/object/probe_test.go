@@ -112,3 +112,38 @@ func TestProbeReturnsErrorsOfRequests(t *testing.T) {
 		}
 	}
 }
+
+// TestProbeBearsRepeatedRequests: a network that delivers each write twice shows the answer of the second one.
+func TestProbeBearsRepeatedRequests(t *testing.T) {
+	ctx := t.Context()
+	memory := object.NewMemory()
+	err := object.Probe(ctx, faulty{memory, func(m *object.Memory, key string, body []byte, cond object.Condition) (string, error) {
+		_, _ = m.Put(ctx, key, body, cond)
+		return m.Put(ctx, key, body, cond)
+	}})
+	if err != nil {
+		t.Error(err)
+	}
+	left(t, memory)
+}
+
+// TestProbeNamesWritesThatAreNeverLetThrough: a store may refuse conditions that hold.
+func TestProbeNamesWritesThatAreNeverLetThrough(t *testing.T) {
+	ctx := t.Context()
+	for _, refused := range []func(object.Condition) bool{
+		func(c object.Condition) bool { return c.IfAbsent },
+		func(c object.Condition) bool { return c.IfVersion != "" },
+	} {
+		memory := object.NewMemory()
+		err := object.Probe(ctx, faulty{memory, func(m *object.Memory, key string, body []byte, cond object.Condition) (string, error) {
+			if refused(cond) {
+				return "", object.ErrPrecondition
+			}
+			return m.Put(ctx, key, body, cond)
+		}})
+		if !errors.Is(err, object.ErrUnconditional) || !strings.Contains(err.Error(), "whose condition holds is refused") {
+			t.Errorf("the probe says %v", err)
+		}
+		left(t, memory)
+	}
+}
