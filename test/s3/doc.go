@@ -1,0 +1,38 @@
+// Package s3 runs kinsy as a process of its own on a real S3 server, takes its disk away, and lets the network and the store
+// misbehave, and checks what kinsy has promised.
+//
+// # Method
+//
+// A world is versitygw (package gateway) behind a proxy that makes faults (package faultproxy), and a prefix of its own in
+// the bucket. Every write of the tests is unlike all others: keys and values name the writer and count up. So each revision of
+// the store's history belongs to one write, and the history, which a watch from the beginning tells, can be compared with what
+// clients were told (ledger), with what watchers saw meanwhile (follower), and with the keys that a Range shows (state). For
+// a write without an answer both outcomes are right, half of it is not. Beside them clients read and write a few registers;
+// their histories are checked by porcupine. At the end the chain itself is read, without kinsy: its chunks must follow each
+// other.
+//
+// # Tests
+//
+//	conformance_test.go  the suite of pkg/s3snap/object on the server, plain and encrypted; a store that ignores conditions
+//	faults_test.go       minutes of faults, outages, kill -9 and lost disks under load
+//	crash_test.go        rounds of kill -9 or SIGTERM, each with an empty disk
+//	twonodes_test.go     two processes on one prefix
+//	speed_test.go        throughput and latency with 25 ms a request
+//	outage_test.go       starts while the store is down
+//	upload_test.go       upload beside the local commit rule; a local log that disagrees with the chain
+//	retention_test.go    snapshots, and what may be deleted then
+//	snapshot_test.go     writes beside snapshots of a large log
+//	restore_test.go      a million rows
+//	encryption_test.go   client-side encryption and the rotation of keys
+//	checks_test.go       the checks themselves: they find faults when there are some
+//
+// Variables:
+//
+//	KINSY_TEST_BINARY  a kinsy binary to use instead of building one
+//	KINSY_S3_MINUTES   minutes of TestFaultsForMinutes (1)
+//	KINSY_S3_ROUNDS    rounds of TestEmptyDiskCrashes (50)
+//	KINSY_S3_SLOW      a machine that is slow or busy: throughput and the times of writes beside snapshots are only logged, and the
+//	                   restore may take longer
+//
+// The flag -seed gives the random choices (else the time); a failure names it. The moments of kills depend on the machine too.
+package s3
