@@ -147,6 +147,9 @@ func applyRetention(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("delete chunks: %w", err)
 	}
+	if err := deleteProbes(ctx, cfg.Store, before); err != nil {
+		return fmt.Errorf("delete probes: %w", err)
+	}
 	if snapshots+chunks > 0 {
 		cfg.Logger.WithField("snapshots", snapshots).WithField("chunks", chunks).WithField("floor", oldest).Info("deleted what is out of retention")
 	}
@@ -192,6 +195,21 @@ func deleteSnapshots(ctx context.Context, store object.Store, keep []Manifest, b
 		err = store.Delete(ctx, rows...)
 	}
 	return len(names), err
+}
+
+// deleteProbes deletes what a probe has left whose writes took effect late.
+func deleteProbes(ctx context.Context, store object.Store, before time.Time) error {
+	var keys []string
+	err := store.List(ctx, object.ProbePrefix, "", func(info object.Info) error {
+		if info.Modified.Before(before) {
+			keys = append(keys, info.Key)
+		}
+		return nil
+	})
+	if err == nil && len(keys) > 0 {
+		err = store.Delete(ctx, keys...)
+	}
+	return err
 }
 
 // deleteBatch is how many chunks are deleted in one request.

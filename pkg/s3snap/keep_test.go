@@ -43,6 +43,9 @@ func TestRestoreFromSnapshotAfterItsChunksAreGone(t *testing.T) {
 	n.write(10)
 	second := n.snapshot()
 	n.write(10)
+	if _, err := w.store.Put(t.Context(), object.ProbePrefix+"late", []byte("x"), object.Condition{}); err != nil {
+		t.Fatal(err)
+	}
 	now = now.Add(2 * MinChunkAge)
 	cfg := n.cfg.withDefaults()
 	cfg.SnapshotRetention = 1
@@ -54,6 +57,9 @@ func TestRestoreFromSnapshotAfterItsChunksAreGone(t *testing.T) {
 	}
 	if keys := w.keys(snapshotPrefix); len(keys) != 2 {
 		t.Fatalf("snapshots left: %v, want one and its rows", keys)
+	}
+	if keys := w.keys(object.ProbePrefix); len(keys) != 0 {
+		t.Fatalf("left by a probe: %v", keys)
 	}
 	want := rowsOf(t, n.log)
 	n.kill()
