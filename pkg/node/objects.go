@@ -28,6 +28,7 @@ type objects struct {
 	metrics prometheus.Collector
 	log     *sqllog.Log
 	archive *s3snap.Archive
+	byChunk bool // a write is committed by its chunk
 }
 
 // openObjects opens the log at the configured path together with object storage.
@@ -38,7 +39,7 @@ func openObjects(ctx context.Context, env engineEnv) (*objects, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open object store: %w", err)
 	}
-	o := &objects{}
+	o := &objects{byChunk: env.cfg.Quorum == QuorumObjectStore}
 	o.store, o.metrics = object.Instrument(store)
 	o.log, o.archive, err = s3snap.Open(ctx, env.cfg.archive(env, o.store))
 	if err != nil {
@@ -51,7 +52,7 @@ func openObjects(ctx context.Context, env engineEnv) (*objects, error) {
 func (c Config) archive(env engineEnv, store object.Store) s3snap.Config {
 	return s3snap.Config{
 		Store: store, Path: c.LogPath(), SlowThreshold: max(c.SlowSQLThreshold, 0),
-		CommitByChunk:  c.Quorum == 0,
+		CommitByChunk:  c.Quorum == QuorumObjectStore,
 		UploadInterval: c.UploadInterval, UploadBytes: int(c.UploadBytes),
 		SnapshotRows: c.SnapshotRows, SnapshotInterval: c.SnapshotInterval,
 		SnapshotRetention: c.SnapshotRetention, RetentionTime: c.SnapshotRetentionTime,
@@ -89,6 +90,9 @@ func (o *objects) limitCommit() (expire func()) {
 		return func() {}
 	}
 	o.archive.Quiesce()
+	if !o.byChunk { // the pipeline waits for no upload, and the last one is still to come
+		return func() {}
+	}
 	timer := time.AfterFunc(commitPatience, o.archive.Interrupt)
 	return func() { timer.Stop() }
 }
