@@ -6,10 +6,9 @@ const (
 	// gatherFrom is how long a commit takes at least for the next group to wait for
 	// the clients that were just answered.
 	gatherFrom = 5 * time.Millisecond
-	// It waits at most as long as that commit took, or a gatherShare of it where the
-	// wait before did not bring half of them, and gatherGap for the next one.
+	// It waits at most as long as that commit took, and half of that for the next one
+	// of them; a gatherShare of both where the wait before did not bring half of them.
 	gatherShare = 4
-	gatherGap   = 8 * time.Millisecond
 )
 
 // crowd knows how many clients are about to write. Where a commit takes long, as a
@@ -22,6 +21,7 @@ const (
 type crowd struct {
 	expected int           // changes that the forming group would have if all wrote again
 	until    time.Time     // when waiting for them ends
+	gap      time.Duration // how long the next one is waited for
 	strange  bool          // those waited for last did not come
 	arrived  chan struct{} // size one: somebody came
 }
@@ -35,7 +35,7 @@ func (c *crowd) committedLocked(started time.Time, writers, waiting int) {
 		if c.strange {
 			took /= gatherShare
 		}
-		c.until = time.Now().Add(took)
+		c.until, c.gap = time.Now().Add(took), took/2
 	}
 }
 
@@ -52,7 +52,7 @@ func (c *crowd) arrivedLocked() {
 func (p *Primary) gather() {
 	p.mu.Lock()
 	before := p.forming.writers
-	missing := p.crowd.expected - before
+	missing, patience := p.crowd.expected-before, p.crowd.gap
 	if missing <= 0 {
 		p.crowd.strange = p.crowd.strange && p.crowd.expected == 0
 	}
@@ -65,7 +65,7 @@ func (p *Primary) gather() {
 		p.crowd.strange = 2*(p.forming.writers-before) < missing
 		p.mu.Unlock()
 	}()
-	gap := time.NewTimer(gatherGap)
+	gap := time.NewTimer(patience)
 	defer gap.Stop()
 	for {
 		p.mu.Lock()
@@ -76,7 +76,7 @@ func (p *Primary) gather() {
 		}
 		select {
 		case <-p.crowd.arrived:
-			gap.Reset(gatherGap)
+			gap.Reset(patience)
 		case <-gap.C:
 			return
 		case <-p.stop:
