@@ -12,7 +12,7 @@ S3_MINUTES  ?= 10
 # Modules of their own below test/, so that kinsy itself does not depend on what its tests compare it with.
 NESTED := $(patsubst %/go.mod,%,$(wildcard test/*/go.mod))
 
-.PHONY: all build test verify format vet staticcheck tidy test-kubernetes test-differential test-kineclient test-faults test-s3 test-transfer fuzz bench clean
+.PHONY: all build test verify format vet staticcheck tidy test-kubernetes test-differential test-kineclient test-harness test-faults test-s3 test-transfer fuzz bench clean
 
 all: verify build test
 
@@ -51,6 +51,10 @@ test-differential:
 # kine's own client package, through which K3s keeps its bootstrap data.
 test-kineclient:
 	cd test/kineclient && CGO_ENABLED=0 go test -count=1 -timeout 10m ./...
+
+# What test-faults and test-s3 share: its own checks find faults when there are some.
+test-harness:
+	cd test/harness && CGO_ENABLED=0 go test -count=1 -timeout 5m ./...
 
 # Real processes killed, cut from power, run out of disk, on damaged files; ROUNDS of kill -9 on one store.
 test-faults:

@@ -27,9 +27,11 @@ type simulation struct {
 	dir     string
 	clock   func() (time.Duration, bool)
 	until   time.Time
-	local   bool // the commit rule is the node's disk
-	oneDisk bool // there is one node, and its disk stays
-	sleepy  bool // nodes are cut off for longer than chunks are kept
+	local   bool          // the commit rule is the node's disk
+	oneDisk bool          // there is one node, and its disk stays
+	sleepy  bool          // nodes are cut off for longer than chunks are kept
+	drowsy  bool          // nodes sleep for less than clocks notice, with a PUT under way, and others hurry to delete chunks
+	dozes   chan struct{} // a node falls asleep; whoever waits for its next life hears it
 
 	mu    sync.Mutex
 	disks int
@@ -98,7 +100,7 @@ func simulate(t *testing.T, seed uint64) (stats simStats, wrong []string) {
 }
 
 func newSimulation(t *testing.T, seed uint64, dir string) *simulation {
-	s := &simulation{t: t, seed: seed, dir: dir, truth: newSimTruth(), quiet: logrus.New()}
+	s := &simulation{t: t, seed: seed, dir: dir, truth: newSimTruth(), quiet: logrus.New(), dozes: make(chan struct{})}
 	s.quiet.SetOutput(io.Discard)
 	if path := os.Getenv("KINSY_SIM_LOG"); path != "" {
 		f, err := os.OpenFile(filepath.Clean(path), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -117,7 +119,14 @@ func newSimulation(t *testing.T, seed uint64, dir string) *simulation {
 	s.net.rate = []float64{0, 0.02, 0.08, 0.2}[r.IntN(4)]
 	s.local = r.IntN(4) == 0
 	s.oneDisk = s.local && r.IntN(2) == 0
-	s.sleepy = !s.oneDisk && r.IntN(3) == 0
+	switch r.IntN(3) {
+	case 0:
+		s.sleepy = !s.oneDisk
+	case 1:
+		if s.drowsy = !s.oneDisk; s.drowsy {
+			s.net.doze = s.dozes
+		}
+	}
 	s.until = began.Add(2*time.Minute + span(r, 2*time.Minute))
 	return s
 }
@@ -192,4 +201,5 @@ func (a *simStats) add(b simStats) {
 	a.removed += b.removed
 	a.aside += b.aside
 	a.oldDisks += b.oldDisks
+	a.naps += b.naps
 }

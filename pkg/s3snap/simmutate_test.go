@@ -52,8 +52,8 @@ var mutations = []mutation{
 		old: "first > upTo ||",
 		new: "first > upTo+20 ||"},
 	{name: "young chunks are deleted", file: "keep.go",
-		old: "state.Modified.Add(-cfg.minAge)",
-		new: "state.Modified.Add(cfg.minAge)"},
+		old: "deleteChunks(ctx, cfg.Store, oldest, before)",
+		new: "deleteChunks(ctx, cfg.Store, oldest, before.Add(2*cfg.minAge))"},
 	{name: "no fence is written", file: "settle.go",
 		old: "	return s.lead(ctx)\n",
 		new: "	return nil\n"},
@@ -100,7 +100,8 @@ var mutations = []mutation{
 
 // TestSimulationFindsBrokenRules builds the package with each rule broken, and
 // expects the simulation to complain. It takes minutes, and runs only when
-// KINSY_SIM_MUTATIONS says how many seeds a mutation may need at most.
+// KINSY_SIM_MUTATIONS says how many seeds a mutation may need at most, from
+// KINSY_SIM_SEED on.
 func TestSimulationFindsBrokenRules(t *testing.T) {
 	seeds := envInt("KINSY_SIM_MUTATIONS", 0)
 	for _, m := range mutations {
@@ -144,7 +145,7 @@ func (m mutation) mustBeFound(t *testing.T, source string, seeds int) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	run := exec.CommandContext(ctx, binary, "-test.run=^TestSimulation$", "-test.timeout=5m")
-	run.Env = append(os.Environ(), "KINSY_SIM_SEED=1", "KINSY_SIM_SEEDS="+strconv.Itoa(seeds))
+	run.Env = append(os.Environ(), "KINSY_SIM_SEED="+strconv.Itoa(envInt("KINSY_SIM_SEED", 1)), "KINSY_SIM_SEEDS="+strconv.Itoa(seeds))
 	out, err := run.CombinedOutput()
 	if err == nil {
 		t.Fatalf("not found by %d seeds", seeds)

@@ -23,7 +23,8 @@ type simNet struct {
 	rate  float64 // of requests that something happens to
 	mem   *object.Memory
 	truth *simTruth
-	calm  atomic.Bool // nothing happens any more
+	calm  atomic.Bool     // nothing happens any more
+	doze  chan<- struct{} // a node that falls asleep says so here; nil: none does
 	late  sync.WaitGroup
 
 	mu    sync.Mutex
@@ -38,6 +39,7 @@ type simStore struct {
 
 	mu  sync.Mutex
 	cut time.Time // no request is answered before
+	nap time.Time // the node sleeps until then: what is on its way stays there
 }
 
 var _ object.Store = (*simStore)(nil)
@@ -84,6 +86,9 @@ func (s *simStore) fate(op object.Op, key string) (f simFate) {
 	if key == object.ProbePrefix {
 		rate /= 8 // a start makes dozens of these
 	}
+	if op == object.OpPut && strings.HasPrefix(key, chunkPrefix) && r.IntN(8) == 0 {
+		s.fallAsleep(simTimeout/2 + span(r, simTimeout/2))
+	}
 	if s.net.calm.Load() || r.Float64() >= rate {
 		return f
 	}
@@ -117,8 +122,35 @@ func (s *simStore) partitioned() bool {
 	return !s.net.calm.Load() && time.Now().Before(s.cut)
 }
 
+// fallAsleep lets the node sleep with a request under way, and tells those who may
+// take over.
+func (s *simStore) fallAsleep(d time.Duration) {
+	if s.net.doze == nil || s.net.calm.Load() {
+		return
+	}
+	s.net.truth.count(&s.net.truth.stats.naps, 1)
+	s.mu.Lock()
+	s.nap = time.Now().Add(d)
+	s.mu.Unlock()
+	for {
+		select {
+		case s.net.doze <- struct{}{}:
+		default:
+			return
+		}
+	}
+}
+
+// asleep is how long the node will not wake.
+func (s *simStore) asleep() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(time.Until(s.nap), 0)
+}
+
 // wait passes time on a request's way.
 func (s *simStore) wait(ctx context.Context, d time.Duration) error {
+	d += s.asleep()
 	if d > simTimeout {
 		d = simTimeout
 	}

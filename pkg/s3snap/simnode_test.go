@@ -46,7 +46,17 @@ func (n *simNode) run() {
 	for !n.sim.over() {
 		n.changeDisk()
 		n.live()
-		time.Sleep(span(n.r, 4*time.Second))
+		n.rest(span(n.r, 4*time.Second))
+	}
+}
+
+// rest waits for the next life, at most until another node falls asleep.
+func (n *simNode) rest(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-n.sim.dozes:
 	}
 }
 
@@ -85,7 +95,7 @@ func (n *simNode) config(store object.Store, byChunk bool, fatal func(error)) Co
 		SnapshotRetention: 1 + n.r.IntN(2), RetentionTime: span(n.r, 2*simMinAge),
 		minAge: simMinAge, clock: n.sim.clock,
 	}
-	if n.sim.sleepy {
+	if n.sim.sleepy || n.sim.drowsy {
 		cfg.SnapshotRetention, cfg.RetentionTime = 1, time.Millisecond
 	}
 	return cfg
@@ -324,6 +334,9 @@ func (l *simLife) keep(r *rand.Rand) {
 	pause := 5 * time.Second
 	if l.sim.sleepy {
 		pause /= 3
+	}
+	if l.sim.drowsy {
+		pause /= 20
 	}
 	for l.sleep(span(r, pause)) {
 		l.sim.truth.uploaded(l.name, l.archive.Uploaded())

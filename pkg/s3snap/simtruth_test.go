@@ -32,7 +32,7 @@ type rowName struct {
 
 // simStats tells whether a simulation has met what it is for.
 type simStats struct {
-	chunks, zombies, acked, confirmed, opened, failedOpens, fenced, snapshots, retentions, restores, removed, aside, oldDisks int
+	chunks, zombies, acked, confirmed, opened, failedOpens, fenced, snapshots, retentions, restores, removed, aside, oldDisks, naps int
 }
 
 func newSimTruth() *simTruth {

@@ -13,6 +13,9 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kinsy/kinsy/test/harness/history"
+	"github.com/kinsy/kinsy/test/harness/process"
 )
 
 const dbPage = 4096 // bytes of a page of the database file
@@ -20,26 +23,26 @@ const dbPage = 4096 // bytes of a page of the database file
 // sample is a database file of a store that ended in order, and what the store held.
 type sample struct {
 	db    []byte
-	shown map[string]record
+	shown map[string]history.Record
 }
 
 // takeSample makes a store with history and values of several pages.
 func takeSample(t *testing.T) sample {
 	t.Helper()
 	dir := t.TempDir()
-	p := newPatient(t, dir, profileEtcd)
-	s := newSquad("sample", 16, p.clients(t, 4), *flagSeed, true)
-	s.start(t.Context(), 1500)
-	ok(t, s.await())
-	p.take(s.end(1))
+	p := newPatient(t, dir, process.ProfileEtcd)
+	s := newSquad("sample", 16, p.Clients(t, 4), *flagSeed, true)
+	s.Start(t.Context())
+	ok(t, s.Await(t.Context(), 1500))
+	p.take(s.End(1))
 	p.examine(t)
-	head, err := revision(t.Context(), p.client)
+	head, err := history.Revision(t.Context(), p.client)
 	ok(t, err)
-	shown, err := readAll(t.Context(), p.client, "", head)
+	shown, err := history.ReadAll(t.Context(), p.client, "", head)
 	ok(t, err)
-	_, err = p.proc.terminate()
+	_, err = p.Proc.Terminate(stopLimit)
 	ok(t, err)
-	db, err := os.ReadFile(p.database())
+	db, err := os.ReadFile(p.Database())
 	ok(t, err)
 	return sample{db: db, shown: shown}
 }
@@ -76,46 +79,46 @@ func TestDamagedDatabaseIsRefusedAndLeftAlone(t *testing.T) {
 			bad := damage(bytes.Clone(s.db), rand.New(rand.NewPCG(*flagSeed, 6)))
 			n := s.put(t, bad)
 			for range 2 { // the second start must find what the first has found
-				err := n.start()
-				if !errors.Is(err, errEnded) {
+				err := n.Start()
+				if !errors.Is(err, process.ErrEnded) {
 					t.Fatalf("start ended with %v", err)
 				}
 				requireRefusal(t, n, bad)
 			}
-			ok(t, os.WriteFile(n.database(), s.db, 0o600))
-			ok(t, n.start())
-			ok(t, s.compare(t.Context(), n.client(t), nil))
+			ok(t, os.WriteFile(n.Database(), s.db, 0o600))
+			ok(t, n.Start())
+			ok(t, s.compare(t.Context(), n.Client(t), nil))
 		})
 	}
 }
 
 // put writes a database file into a folder of its own.
-func (s sample) put(t *testing.T, db []byte) *node {
+func (s sample) put(t *testing.T, db []byte) *process.Node {
 	t.Helper()
-	n := newNode(t, t.TempDir(), profileEtcd)
-	ok(t, os.WriteFile(n.database(), db, 0o600))
+	n := newNode(t, t.TempDir(), process.ProfileEtcd)
+	ok(t, os.WriteFile(n.Database(), db, 0o600))
 	return n
 }
 
 // requireRefusal checks how a store that found its file damaged has ended.
-func requireRefusal(t *testing.T, n *node, bad []byte) {
+func requireRefusal(t *testing.T, n *process.Node, bad []byte) {
 	t.Helper()
-	requireNoPanic(t, n.proc)
-	out := n.proc.out.String()
-	if code := n.proc.cmd.ProcessState.ExitCode(); code <= 0 {
+	process.RequireNoPanic(t, n.Proc)
+	out := n.Proc.Output()
+	if code := n.Proc.ExitCode(); code <= 0 {
 		t.Errorf("exit code %d", code)
 	}
-	for _, want := range []string{"corrupt", n.database(), "readable rows from the start", "what to do"} {
+	for _, want := range []string{"corrupt", n.Database(), "readable rows from the start", "what to do"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in the message:\n%s", want, out)
 		}
 	}
-	now, err := os.ReadFile(n.database())
+	now, err := os.ReadFile(n.Database())
 	ok(t, err)
 	if !bytes.Equal(now, bad) {
 		t.Error("the damaged file was changed")
 	}
-	if exists(n.database() + "-wal") {
+	if exists(n.Database() + "-wal") {
 		t.Error("a write-ahead log was begun beside the damaged file")
 	}
 }
@@ -131,7 +134,7 @@ func (s sample) compare(ctx context.Context, c *clientv3.Client, tolerated func(
 		if err != nil {
 			return fmt.Errorf("read %s: %w", key, err)
 		}
-		if len(resp.Kvs) != 1 || recordOf(resp.Kvs[0]) != want {
+		if len(resp.Kvs) != 1 || history.RecordOf(resp.Kvs[0]) != want {
 			return fmt.Errorf("%s is not what was written", key)
 		}
 	}
@@ -149,19 +152,19 @@ func TestDamagedPageIsFoundBeforeItIsServed(t *testing.T) {
 		bad := bytes.Clone(s.db)
 		clear(bad[page*dbPage : (page+1)*dbPage])
 		n := s.put(t, bad)
-		err := n.start()
-		if errors.Is(err, errEnded) {
+		err := n.Start()
+		if errors.Is(err, process.ErrEnded) {
 			refused++
 			requireRefusal(t, n, bad)
 			continue
 		}
 		ok(t, err)
 		served++
-		if err := s.compare(t.Context(), n.client(t), func(err error) bool { return errors.Is(err, rpctypes.ErrCorrupt) }); err != nil {
+		if err := s.compare(t.Context(), n.Client(t), func(err error) bool { return errors.Is(err, rpctypes.ErrCorrupt) }); err != nil {
 			t.Errorf("page %d: %v", page, err)
 		}
-		requireNoPanic(t, n.proc)
-		n.proc.kill()
+		process.RequireNoPanic(t, n.Proc)
+		n.Proc.Kill()
 	}
 	t.Logf("seed %d: %d starts were refused, %d met the damage in a value or nowhere", *flagSeed, refused, served)
 }
@@ -169,19 +172,19 @@ func TestDamagedPageIsFoundBeforeItIsServed(t *testing.T) {
 // TestTornWriteAheadLogGivesABeginningOfTheHistory damages the write-ahead log of a killed store. What was in it is lost by
 // that; the store must start with a whole beginning of its history, or refuse.
 func TestTornWriteAheadLogGivesABeginningOfTheHistory(t *testing.T) {
-	p := newPatient(t, t.TempDir(), profileEtcd)
-	s := newSquad("torn", 16, p.clients(t, 4), *flagSeed, true)
-	s.start(t.Context(), 1500)
-	ok(t, s.await())
-	p.take(s.end(1))
-	head, err := revision(t.Context(), p.client)
+	p := newPatient(t, t.TempDir(), process.ProfileEtcd)
+	s := newSquad("torn", 16, p.Clients(t, 4), *flagSeed, true)
+	s.Start(t.Context())
+	ok(t, s.Await(t.Context(), 1500))
+	p.take(s.End(1))
+	head, err := history.Revision(t.Context(), p.client)
 	ok(t, err)
-	history, _, err := replay(t.Context(), p.client, 1, head)
+	past, _, err := history.Replay(t.Context(), p.client, 1, head)
 	ok(t, err)
-	p.proc.kill()
-	db, err := os.ReadFile(p.database())
+	p.Proc.Kill()
+	db, err := os.ReadFile(p.Database())
 	ok(t, err)
-	wal, err := os.ReadFile(p.database() + "-wal")
+	wal, err := os.ReadFile(p.Database() + "-wal")
 	ok(t, err)
 	if len(wal) == 0 {
 		t.Fatal("the write-ahead log is empty")
@@ -198,48 +201,46 @@ func TestTornWriteAheadLogGivesABeginningOfTheHistory(t *testing.T) {
 		default:
 			torn[at] ^= 0xff
 		}
-		n := newNode(t, t.TempDir(), profileEtcd)
-		ok(t, os.WriteFile(n.database(), db, 0o600))
-		ok(t, os.WriteFile(filepath.Join(n.dir, "kinsy.db-wal"), torn, 0o600))
-		ok(t, beginning(t, n, history))
+		n := newNode(t, t.TempDir(), process.ProfileEtcd)
+		ok(t, os.WriteFile(n.Database(), db, 0o600))
+		ok(t, os.WriteFile(filepath.Join(n.Dir, "kinsy.db-wal"), torn, 0o600))
+		ok(t, beginning(t, n, past))
 	}
 }
 
 // beginning checks that a store holds a beginning of a history, or has refused to start.
-func beginning(t *testing.T, n *node, history []event) error {
+func beginning(t *testing.T, n *process.Node, past []history.Event) error {
 	t.Helper()
-	err := n.start()
-	requireNoPanic(t, n.proc)
-	if errors.Is(err, errEnded) && strings.Contains(n.proc.out.String(), "corrupt") {
-		t.Logf("refused: %s", n.proc.out.tail())
+	err := n.Start()
+	process.RequireNoPanic(t, n.Proc)
+	if errors.Is(err, process.ErrEnded) && strings.Contains(n.Proc.Output(), "corrupt") {
+		t.Logf("refused: %s", n.Proc.Tail())
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer n.proc.kill()
-	c := n.client(t)
-	head, err := revision(t.Context(), c)
+	defer n.Proc.Kill()
+	c := n.Client(t)
+	head, err := history.Revision(t.Context(), c)
 	if err != nil {
 		return err
 	}
-	told, _, err := replay(t.Context(), c, 1, head)
+	told, _, err := history.Replay(t.Context(), c, 1, head)
 	if err != nil {
 		return err
 	}
-	kept := history[:len(history)-len(above(history, head))]
-	if err := sameEvents(told, kept); err != nil {
+	kept := past[:len(past)-len(history.Above(past, head))]
+	if err := history.SameEvents(told, kept); err != nil {
 		return fmt.Errorf("up to revision %d: %w", head, err)
 	}
-	content := state{}
-	for _, e := range kept {
-		if err := content.apply(e); err != nil {
-			return err
-		}
+	content := history.State{}
+	if err := content.Apply(kept); err != nil {
+		return err
 	}
-	shown, err := readAll(t.Context(), c, "", head)
+	shown, err := history.ReadAll(t.Context(), c, "", head)
 	if err != nil {
 		return err
 	}
-	return content.same(shown)
+	return content.Same(shown)
 }

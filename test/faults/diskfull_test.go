@@ -12,6 +12,10 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kinsy/kinsy/test/harness/client"
+	"github.com/kinsy/kinsy/test/harness/ledger"
+	"github.com/kinsy/kinsy/test/harness/process"
 )
 
 // recoverLimit is how soon writes must work again once the fault is gone.
@@ -19,35 +23,35 @@ const recoverLimit = 10 * time.Second
 
 // patient is a store to which a fault happens, and what clients did with it.
 type patient struct {
-	*node
+	*process.Node
 	client *clientv3.Client
-	probe  *writer
-	ledger *ledger
+	probe  *ledger.Writer
+	ledger *ledger.Ledger
 }
 
 func newPatient(t *testing.T, dir, api string) *patient {
 	t.Helper()
-	p := &patient{node: newNode(t, dir, api, "--value-cache-bytes", "65536"), ledger: &ledger{base: 1}}
-	ok(t, p.start())
-	p.client = p.node.client(t)
-	p.probe = newWriter("probe", p.client, rand.New(rand.NewPCG(*flagSeed, 5)), false)
+	p := &patient{Node: newNode(t, dir, api, "--value-cache-bytes", "65536"), ledger: &ledger.Ledger{Base: 1}}
+	ok(t, p.Start())
+	p.client = p.Node.Client(t)
+	p.probe = ledger.NewWriter("probe", p.client, rand.New(rand.NewPCG(*flagSeed, 5)), true, client.WaitLimit)
 	return p
 }
 
 // writeUntil lets writers work until fault, called after some writes, makes them all fail with an error that is one of want.
 func (p *patient) writeUntil(t *testing.T, name string, fault func() error, want ...error) {
 	t.Helper()
-	s := newSquad(name, 16, p.clients(t, 4), *flagSeed, p.api == profileEtcd)
-	s.start(t.Context(), 300)
-	ok(t, s.await())
+	s := newSquad(name, 16, p.Clients(t, 4), *flagSeed, p.API == process.ProfileEtcd)
+	s.Start(t.Context())
+	ok(t, s.Await(t.Context(), 300))
 	ok(t, fault())
-	s.done.Wait()
-	for _, w := range s.writers {
-		if !isOne(w.fault, want) {
-			t.Errorf("writer ended with %v, want one of %v", w.fault, want)
+	s.Wait()
+	for _, w := range s.Writers {
+		if !isOne(w.Err, want) {
+			t.Errorf("writer ended with %v, want one of %v", w.Err, want)
 		}
 	}
-	p.take(s.end(1))
+	p.take(s.End(1))
 }
 
 func isOne(err error, list []error) bool {
@@ -59,25 +63,20 @@ func isOne(err error, list []error) bool {
 	return false
 }
 
-func (p *patient) take(l *ledger) {
-	p.ledger.writes = append(p.ledger.writes, l.writes...)
-	p.ledger.sights = append(p.ledger.sights, l.sights...)
-	p.ledger.newest = max(p.ledger.newest, l.newest)
-}
+func (p *patient) take(l *ledger.Ledger) { p.ledger.Merge(l) }
 
 // try writes one key.
 func (p *patient) try() error {
-	ctx, cancel := within(context.Background())
+	ctx, cancel := client.Within(context.Background())
 	defer cancel()
-	return p.probe.create(ctx)
+	return p.probe.Create(ctx)
 }
 
 // examine checks that all acknowledged writes are there, and returns what else was found.
-func (p *patient) examine(t *testing.T) verdict {
+func (p *patient) examine(t *testing.T) ledger.Verdict {
 	t.Helper()
-	p.take(&ledger{writes: p.probe.writes, newest: p.probe.newest})
-	p.probe.writes = nil
-	v, err := p.ledger.verify(t.Context(), p.client)
+	p.take(p.probe.Take())
+	v, _, err := p.ledger.Verify(t.Context(), p.client)
 	ok(t, err)
 	return v
 }
@@ -92,11 +91,11 @@ func (p *patient) requireRefusing(t *testing.T, want error, alarm pb.AlarmType) 
 		t.Errorf("lease grant ended with %v, want %v", err, want)
 	}
 	p.requireStatus(t, http.StatusServiceUnavailable, "false", 0, alarm)
-	status, err := p.client.Status(t.Context(), p.addr)
+	status, err := p.client.Status(t.Context(), p.Addr)
 	if err != nil || len(status.Errors) == 0 {
 		t.Errorf("status tells no error: %v, %v", status, err)
 	}
-	if code, _, err := p.get("/livez"); err != nil || code != http.StatusOK {
+	if code, _, err := p.Get("/livez"); err != nil || code != http.StatusOK {
 		t.Errorf("/livez is %d (%v): a restart would not help", code, err)
 	}
 	p.examine(t)
@@ -104,13 +103,13 @@ func (p *patient) requireRefusing(t *testing.T, want error, alarm pb.AlarmType) 
 
 func (p *patient) requireStatus(t *testing.T, ready int, health string, serving float64, alarm pb.AlarmType) {
 	t.Helper()
-	if code, body, err := p.get("/readyz"); err != nil || code != ready {
+	if code, body, err := p.Get("/readyz"); err != nil || code != ready {
 		t.Errorf("/readyz is %d %q (%v), want %d", code, body, err, ready)
 	}
-	if got, err := p.health(); err != nil || got != health {
+	if got, err := p.Health(); err != nil || got != health {
 		t.Errorf("/health is %q (%v), want %s", got, err, health)
 	}
-	if got, err := p.metric("kinsy_serving_writes"); err != nil || got != serving {
+	if got, err := p.Metric("kinsy_serving_writes"); err != nil || got != serving {
 		t.Errorf("kinsy_serving_writes is %v (%v), want %v", got, err, serving)
 	}
 	resp, err := p.client.AlarmList(t.Context())
@@ -128,23 +127,23 @@ func (p *patient) requireStatus(t *testing.T, ready int, health string, serving 
 func (p *patient) requireRecovered(t *testing.T) {
 	t.Helper()
 	start := time.Now()
-	ok(t, until(recoverLimit, 20*time.Millisecond, p.try))
+	ok(t, client.Until(recoverLimit, 20*time.Millisecond, p.try))
 	t.Logf("writes work again after %s", time.Since(start).Round(time.Millisecond))
 	p.requireStatus(t, http.StatusOK, "true", 1, pb.AlarmType_NONE)
-	s := newSquad(fmt.Sprintf("after%d", len(p.ledger.writes)), 8, p.clients(t, 2), *flagSeed, p.api == profileEtcd)
-	s.start(t.Context(), 200)
-	ok(t, s.await())
-	p.take(s.end(1))
+	s := newSquad(fmt.Sprintf("after%d", len(p.ledger.Writes)), 8, p.Clients(t, 2), *flagSeed, p.API == process.ProfileEtcd)
+	s.Start(t.Context())
+	ok(t, s.Await(t.Context(), 200))
+	p.take(s.End(1))
 	p.examine(t)
-	requireNoPanic(t, p.proc)
-	ok(t, p.restart())
+	process.RequireNoPanic(t, p.Proc)
+	ok(t, p.Restart())
 	v := p.examine(t)
-	t.Logf("%d writes acknowledged, %d refused or of unknown outcome, of which %d were done", v.acknowledged, v.unknown, v.applied)
+	t.Logf("%d writes acknowledged, %d refused or of unknown outcome, of which %d were done", v.Acknowledged, v.Unknown, v.Applied)
 }
 
 // alarmOf is the alarm of a store without space: the netsy profile has only one.
 func alarmOf(api string) pb.AlarmType {
-	if api == profileNetsy {
+	if api == process.ProfileNetsy {
 		return pb.AlarmType_CORRUPT
 	}
 	return pb.AlarmType_NOSPACE
@@ -152,17 +151,17 @@ func alarmOf(api string) pb.AlarmType {
 
 // TestFullDiskRefusesWritesAndServesReads fills the disk under writers.
 func TestFullDiskRefusesWritesAndServesReads(t *testing.T) {
-	for _, api := range []string{profileNetsy, profileEtcd} {
+	for _, api := range []string{process.ProfileNetsy, process.ProfileEtcd} {
 		t.Run(api, func(t *testing.T) {
 			d := tmpfs(t, "48m")
 			p := newPatient(t, d.data(), api)
 			p.writeUntil(t, "first", d.fill, rpctypes.ErrNoSpace)
 			p.requireRefusing(t, rpctypes.ErrNoSpace, alarmOf(api))
-			if code, _, err := p.get("/health?exclude=NOSPACE"); err != nil || code != http.StatusOK {
+			if code, _, err := p.Get("/health?exclude=NOSPACE"); err != nil || code != http.StatusOK {
 				t.Errorf("/health?exclude=NOSPACE is %d (%v)", code, err)
 			}
-			if v := p.examine(t); v.applied != 0 {
-				t.Errorf("%d writes that were refused for want of space were done", v.applied)
+			if v := p.examine(t); v.Applied != 0 {
+				t.Errorf("%d writes that were refused for want of space were done", v.Applied)
 			}
 			ok(t, d.free())
 			p.requireRecovered(t)
@@ -170,30 +169,40 @@ func TestFullDiskRefusesWritesAndServesReads(t *testing.T) {
 	}
 }
 
+// writeUntilRefused writes until that fails, and returns how many writes were done. Some are after a start on a full disk: the
+// write-ahead log begins anew in the space that it has.
+func (p *patient) writeUntilRefused() (fit int, err error) {
+	for ; err == nil && fit < 20_000; fit++ {
+		err = p.try()
+	}
+	return fit - 1, err
+}
+
 // TestFullDiskAtStart kills a store whose disk is full. It must start and serve reads, or say why it does not; with space
 // again it has everything.
 func TestFullDiskAtStart(t *testing.T) {
 	d := tmpfs(t, "48m")
-	p := newPatient(t, d.data(), profileEtcd)
+	p := newPatient(t, d.data(), process.ProfileEtcd)
 	p.writeUntil(t, "first", d.fill, rpctypes.ErrNoSpace)
-	p.proc.kill()
-	err := p.start()
-	requireNoPanic(t, p.proc)
+	p.Proc.Kill()
+	err := p.Start()
+	process.RequireNoPanic(t, p.Proc)
 	switch {
 	case err == nil:
-		t.Log("starts on a full disk")
 		p.examine(t)
-		if err := p.try(); !errors.Is(err, rpctypes.ErrNoSpace) {
+		fit, err := p.writeUntilRefused()
+		t.Logf("starts on a full disk, where %d writes still fit", fit)
+		if !errors.Is(err, rpctypes.ErrNoSpace) {
 			t.Errorf("write ended with %v", err)
 		}
-	case errors.Is(err, errEnded):
+	case errors.Is(err, process.ErrEnded):
 		t.Logf("does not start on a full disk: %v", err)
 	default:
 		t.Fatal(err)
 	}
 	ok(t, d.free())
 	if err != nil {
-		ok(t, p.start())
+		ok(t, p.Start())
 	}
 	p.requireRecovered(t)
 }

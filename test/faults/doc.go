@@ -1,12 +1,8 @@
 // Package faults runs kinsy as a process of its own, does to it what machines, disks and operators do, and checks what it
 // has promised.
 //
-// # Method
-//
-// Every write that the tests send is unlike all others: its keys and values name the writer and count up. So each revision
-// of the store's history belongs to one write, and the history, which a watch from the beginning tells, can be compared with
-// what clients were told (ledger), with what watchers saw before and after a fault (follower), and with the keys that a Range
-// shows (state). For a write without an answer both outcomes are right, half of it is not.
+// The clients, the processes and the checks are those of module test/harness, which also says how they work: what clients and
+// watchers were told is compared with the store's history.
 //
 // # Tests
 //
@@ -18,7 +14,6 @@
 //	shutdown_test.go      SIGTERM under load and while loading; a second process
 //	lease_test.go         leases over kill -9
 //	txn_test.go           Txns that fail half-way
-//	checks_test.go        the checks themselves: they find faults when there are some
 //
 // Power failure is an ext4 file system on an image file, shut down without a flush: what kinsy had not synced is lost. It and
 // the full disk need the right to mount; the tests are skipped where there is none. A kinsy with synchronous=OFF fails the

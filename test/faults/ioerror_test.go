@@ -10,6 +10,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"golang.org/x/sys/unix"
+
+	"github.com/kinsy/kinsy/test/harness/process"
 )
 
 // limitFiles makes every write beyond the first byte of a file fail for a process, or takes that back. It needs no
@@ -27,12 +29,12 @@ func limitFiles(pid int, on bool) error {
 
 // TestFailingWritesAreRefusedAndReadsServed has the operating system refuse every write to a file for a while.
 func TestFailingWritesAreRefusedAndReadsServed(t *testing.T) {
-	for _, api := range []string{profileNetsy, profileEtcd} {
+	for _, api := range []string{process.ProfileNetsy, process.ProfileEtcd} {
 		t.Run(api, func(t *testing.T) {
 			p := newPatient(t, t.TempDir(), api)
-			p.writeUntil(t, "first", func() error { return limitFiles(p.proc.pid(), true) }, rpctypes.ErrUnhealthy)
+			p.writeUntil(t, "first", func() error { return limitFiles(p.Proc.PID(), true) }, rpctypes.ErrUnhealthy)
 			p.requireRefusing(t, rpctypes.ErrUnhealthy, pb.AlarmType_CORRUPT)
-			ok(t, limitFiles(p.proc.pid(), false))
+			ok(t, limitFiles(p.Proc.PID(), false))
 			p.requireRecovered(t)
 		})
 	}
@@ -41,9 +43,9 @@ func TestFailingWritesAreRefusedAndReadsServed(t *testing.T) {
 // TestImmutableFilesAreRefusedAndReadsServed makes the files of the log immutable for a while.
 func TestImmutableFilesAreRefusedAndReadsServed(t *testing.T) {
 	d := ext4(t, 64)
-	p := newPatient(t, d.data(), profileEtcd)
+	p := newPatient(t, d.data(), process.ProfileEtcd)
 	set := func(on bool) error {
-		return errors.Join(setImmutable(p.database()+"-wal", on), setImmutable(p.database(), on))
+		return errors.Join(setImmutable(p.Database()+"-wal", on), setImmutable(p.Database(), on))
 	}
 	p.writeUntil(t, "first", func() error { return set(true) }, rpctypes.ErrUnhealthy)
 	p.requireRefusing(t, rpctypes.ErrUnhealthy, pb.AlarmType_CORRUPT)
@@ -55,34 +57,34 @@ func TestImmutableFilesAreRefusedAndReadsServed(t *testing.T) {
 // wrong; another one on the same disk, once that is back, has every acknowledged write.
 func TestDeadDiskIsReportedAndLosesNothing(t *testing.T) {
 	d := ext4(t, 64)
-	p := newPatient(t, d.data(), profileEtcd)
-	cut := func() error { return errors.Join(p.proc.freeze(), d.cut(), p.proc.thaw()) }
+	p := newPatient(t, d.data(), process.ProfileEtcd)
+	cut := func() error { return errors.Join(p.Proc.Freeze(), d.cut(), p.Proc.Thaw()) }
 	p.writeUntil(t, "first", cut, rpctypes.ErrUnhealthy)
 	if err := p.try(); !errors.Is(err, rpctypes.ErrUnhealthy) {
 		t.Errorf("write ended with %v", err)
 	}
 	p.requireStatus(t, http.StatusServiceUnavailable, "false", 0, pb.AlarmType_CORRUPT)
-	requireNoPanic(t, p.proc)
-	p.proc.kill()
+	process.RequireNoPanic(t, p.Proc)
+	p.Proc.Kill()
 	ok(t, d.again())
-	ok(t, p.start())
+	ok(t, p.Start())
 	p.requireRecovered(t)
 }
 
 // TestDeletedWriteAheadLogIsMovedIntoTheDatabaseAtTheEnd deletes the write-ahead log of a store that runs. An orderly end
 // must still bring all of it into the database.
 func TestDeletedWriteAheadLogIsMovedIntoTheDatabaseAtTheEnd(t *testing.T) {
-	p := newPatient(t, t.TempDir(), profileEtcd)
-	s := newSquad("deleted", 16, p.clients(t, 4), *flagSeed, true)
-	s.start(t.Context(), 500)
-	ok(t, s.await())
-	ok(t, os.Remove(p.database()+"-wal"))
-	p.take(s.end(1))
-	ok(t, s.fault())
+	p := newPatient(t, t.TempDir(), process.ProfileEtcd)
+	s := newSquad("deleted", 16, p.Clients(t, 4), *flagSeed, true)
+	s.Start(t.Context())
+	ok(t, s.Await(t.Context(), 500))
+	ok(t, os.Remove(p.Database()+"-wal"))
+	p.take(s.End(1))
+	ok(t, s.Err())
 	p.examine(t)
-	_, err := p.proc.terminate()
+	_, err := p.Proc.Terminate(stopLimit)
 	ok(t, err)
-	requireNoPanic(t, p.proc)
-	ok(t, p.start())
+	process.RequireNoPanic(t, p.Proc)
+	ok(t, p.Start())
 	p.requireRecovered(t)
 }

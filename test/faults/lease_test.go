@@ -8,6 +8,10 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kinsy/kinsy/test/harness/client"
+	"github.com/kinsy/kinsy/test/harness/history"
+	"github.com/kinsy/kinsy/test/harness/process"
 )
 
 const (
@@ -28,7 +32,7 @@ func grant(ctx context.Context, c *clientv3.Client, key string) (clientv3.LeaseI
 
 // deletion returns the moment when a watch told of the delete of a key.
 func deletion(ctx context.Context, c *clientv3.Client, key string, after int64) (time.Time, error) {
-	ctx, cancel := within(ctx)
+	ctx, cancel := client.Within(ctx)
 	defer cancel()
 	for resp := range c.Watch(ctx, key, clientv3.WithRev(after+1)) {
 		if err := resp.Err(); err != nil {
@@ -45,21 +49,21 @@ func deletion(ctx context.Context, c *clientv3.Client, key string, after int64) 
 
 // TestLeaseSurvivesKill9AndExpiresAfterItsFullTTL kills a store half-way through a lease, in both profiles.
 func TestLeaseSurvivesKill9AndExpiresAfterItsFullTTL(t *testing.T) {
-	for _, api := range []string{profileNetsy, profileEtcd} {
+	for _, api := range []string{process.ProfileNetsy, process.ProfileEtcd} {
 		t.Run(api, func(t *testing.T) {
 			t.Parallel()
 			n := newNode(t, t.TempDir(), api)
-			ok(t, n.start())
-			c := n.client(t)
+			ok(t, n.Start())
+			c := n.Client(t)
 			_, err := grant(t.Context(), c, "leased")
 			ok(t, err)
 			half := time.NewTimer(leaseTTL / 2)
 			<-half.C
-			n.proc.kill()
+			n.Proc.Kill()
 			before := time.Now()
-			ok(t, n.start())
+			ok(t, n.Start())
 			serving := time.Now()
-			head, err := revision(t.Context(), c)
+			head, err := history.Revision(t.Context(), c)
 			ok(t, err)
 			got, err := c.Get(t.Context(), "leased")
 			ok(t, err)
@@ -74,7 +78,7 @@ func TestLeaseSurvivesKill9AndExpiresAfterItsFullTTL(t *testing.T) {
 			if since := gone.Sub(serving); since > leaseTTL+leaseSlack {
 				t.Errorf("expired only %s after the restart", since)
 			}
-			if now, err := revision(t.Context(), c); err != nil || now != head+1 {
+			if now, err := history.Revision(t.Context(), c); err != nil || now != head+1 {
 				t.Errorf("revision is %d (%v), want %d: expiry is one revision", now, err, head+1)
 			}
 		})
@@ -83,9 +87,9 @@ func TestLeaseSurvivesKill9AndExpiresAfterItsFullTTL(t *testing.T) {
 
 // TestLeasesAfterKill9AreThoseBefore kills a store that has leases which were revoked, kept alive, and left.
 func TestLeasesAfterKill9AreThoseBefore(t *testing.T) {
-	n := newNode(t, t.TempDir(), profileEtcd)
-	ok(t, n.start())
-	c := n.client(t)
+	n := newNode(t, t.TempDir(), process.ProfileEtcd)
+	ok(t, n.Start())
+	c := n.Client(t)
 	ids := map[string]clientv3.LeaseID{}
 	for _, key := range []string{"revoked", "kept", "left"} {
 		id, err := grant(t.Context(), c, key)
@@ -96,11 +100,11 @@ func TestLeasesAfterKill9AreThoseBefore(t *testing.T) {
 	ok(t, err)
 	_, err = c.Revoke(t.Context(), ids["revoked"])
 	ok(t, err)
-	head, err := revision(t.Context(), c)
+	head, err := history.Revision(t.Context(), c)
 	ok(t, err)
 	for range 3 {
-		ok(t, n.restart())
-		if now, err := revision(t.Context(), c); err != nil || now != head {
+		ok(t, n.Restart())
+		if now, err := history.Revision(t.Context(), c); err != nil || now != head {
 			t.Fatalf("revision is %d (%v), was %d", now, err, head)
 		}
 		requireLeases(t, c, ids)

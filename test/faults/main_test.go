@@ -1,15 +1,23 @@
 package faults
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kinsy/kinsy/test/harness/build"
+	"github.com/kinsy/kinsy/test/harness/ledger"
+	"github.com/kinsy/kinsy/test/harness/process"
 )
+
+// stopLimit is how long kinsy may take to end after SIGTERM.
+const stopLimit = 5 * time.Second
 
 // envRounds is the default of -rounds, so that a Makefile can set it for all packages of the module.
 const envRounds = "KINSY_FAULT_ROUNDS"
@@ -46,23 +54,33 @@ func runTests(m *testing.M) (int, error) {
 		return 1, fmt.Errorf("create folder for the binary: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	if kinsyBinary, err = buildKinsy(dir); err != nil {
+	if kinsyBinary, err = build.Kinsy(context.Background(), dir); err != nil {
 		return 1, err
 	}
 	return m.Run(), nil
 }
 
-// buildKinsy builds the kinsy of this repository into dir, unless KINSY_TEST_BINARY names one.
-func buildKinsy(dir string) (string, error) {
-	if path := os.Getenv("KINSY_TEST_BINARY"); path != "" {
-		return filepath.Abs(path)
+// ok ends the test at an error.
+func ok(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
-	path := filepath.Join(dir, "kinsy")
-	cmd := exec.Command("go", "build", "-o", path, ".")
-	cmd.Dir = filepath.Join("..", "..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build kinsy: %w\n%s", err, out)
-	}
-	return path, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// newNode describes a node with its data in dir.
+func newNode(t testing.TB, dir, api string, flags ...string) *process.Node {
+	t.Helper()
+	return process.NewNode(t, process.Config{Binary: kinsyBinary, Dir: dir, API: api, Flags: flags})
+}
+
+// newSquad makes writers whose values begin with a name. Until they are told to stop every error is a fault: nothing was done to
+// the store yet. multi: several changes in one request are allowed.
+func newSquad(name string, count int, clients []*clientv3.Client, seed uint64, multi bool) *ledger.Squad {
+	return ledger.NewSquad(ledger.Config{Name: name, Count: count, Clients: clients, Seed: seed, Single: !multi, Strict: true})
 }

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kinsy/kinsy/test/harness/history"
+	"github.com/kinsy/kinsy/test/harness/process"
 )
 
 // TestSIGTERMUnderLoadEndsInTimeAndLosesNothing stops a store that has 32 writers, who go on, and open watch streams: first
@@ -22,31 +25,31 @@ func TestSIGTERMUnderLoadEndsInTimeAndLosesNothing(t *testing.T) {
 		unread int
 		within time.Duration
 	}{
-		{"netsy", profileNetsy, 0, stopLimit / 2},
-		{"etcd", profileEtcd, 0, stopLimit / 2},
-		{"watches that nobody reads", profileEtcd, 40, stopLimit},
+		{"netsy", process.ProfileNetsy, 0, stopLimit / 2},
+		{"etcd", process.ProfileEtcd, 0, stopLimit / 2},
+		{"watches that nobody reads", process.ProfileEtcd, 40, stopLimit},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := newPatient(t, t.TempDir(), test.api)
 			ctx, cancel := context.WithCancel(t.Context())
-			watches, err := openWatches(ctx, p.clients(t, 4), 40, test.unread)
+			watches, err := openWatches(ctx, p.Clients(t, 4), 40, test.unread)
 			ok(t, err)
-			s := newSquad("load", 32, p.clients(t, 8), *flagSeed, test.api == profileEtcd)
-			s.start(ctx, 2000)
-			ok(t, s.await())
-			took, err := p.proc.terminate()
+			s := newSquad("load", 32, p.Clients(t, 8), *flagSeed, test.api == process.ProfileEtcd)
+			s.Start(ctx)
+			ok(t, s.Await(ctx, 2000))
+			took, err := p.Proc.Terminate(stopLimit)
 			ok(t, err)
 			cancel()
 			ok(t, watches())
-			requireNoPanic(t, p.proc)
-			p.take(s.end(1)) // the writers have ended with errors, each when it was refused or cut off
-			if took > test.within || strings.Contains(p.proc.out.String(), "level=error") {
-				t.Errorf("ended %s after SIGTERM, with the messages:\n%s", took, p.proc.out)
+			process.RequireNoPanic(t, p.Proc)
+			p.take(s.End(1)) // the writers have ended with errors, each when it was refused or cut off
+			if took > test.within || strings.Contains(p.Proc.Output(), "level=error") {
+				t.Errorf("ended %s after SIGTERM, with the messages:\n%s", took, p.Proc.Output())
 			}
-			ok(t, p.start())
+			ok(t, p.Start())
 			v := p.examine(t)
 			t.Logf("ended %s after SIGTERM; %d writes acknowledged, %d of unknown outcome of which %d were done",
-				took.Round(time.Millisecond), v.acknowledged, v.unknown, v.applied)
+				took.Round(time.Millisecond), v.Acknowledged, v.Unknown, v.Applied)
 		})
 	}
 }
@@ -57,8 +60,8 @@ func openWatches(ctx context.Context, clients []*clientv3.Client, read, unread i
 	var open sync.WaitGroup
 	errs := make([]error, read)
 	for i := range read + unread {
-		f := newFollower("", 0)
-		stream, err := f.open(ctx, clients[i%len(clients)])
+		f := history.NewFollower("", 0)
+		stream, err := f.Open(ctx, clients[i%len(clients)])
 		if err != nil {
 			return nil, fmt.Errorf("open watch: %w", err)
 		}
@@ -67,9 +70,9 @@ func openWatches(ctx context.Context, clients []*clientv3.Client, read, unread i
 		}
 		open.Go(func() {
 			for errs[i] == nil {
-				errs[i] = f.receive(stream)
+				errs[i] = f.Receive(stream)
 			}
-			if !errors.Is(errs[i], errBroken) {
+			if !errors.Is(errs[i], history.ErrBroken) {
 				errs[i] = nil // the stream has ended
 			}
 		})
@@ -82,26 +85,26 @@ func openWatches(ctx context.Context, clients []*clientv3.Client, read, unread i
 
 // TestSecondProcessOnAFolderIsRefused starts a second process on the folder of one that serves.
 func TestSecondProcessOnAFolderIsRefused(t *testing.T) {
-	p := newPatient(t, t.TempDir(), profileNetsy)
+	p := newPatient(t, t.TempDir(), process.ProfileNetsy)
 	ok(t, p.try())
-	second := newNode(t, p.dir, profileEtcd)
-	if err := second.start(); !errors.Is(err, errEnded) {
+	second := newNode(t, p.Dir, process.ProfileEtcd)
+	if err := second.Start(); !errors.Is(err, process.ErrEnded) {
 		t.Fatalf("start ended with %v", err)
 	}
-	if code := second.proc.cmd.ProcessState.ExitCode(); code <= 0 {
+	if code := second.Proc.ExitCode(); code <= 0 {
 		t.Errorf("exit code %d", code)
 	}
-	for _, want := range []string{fmt.Sprint(p.proc.pid()), p.addr, p.dir} {
-		if !strings.Contains(second.proc.out.String(), want) {
-			t.Errorf("%q is not in the message: %s", want, second.proc.out)
+	for _, want := range []string{fmt.Sprint(p.Proc.PID()), p.Addr, p.Dir} {
+		if !strings.Contains(second.Proc.Output(), want) {
+			t.Errorf("%q is not in the message: %s", want, second.Proc.Output())
 		}
 	}
-	requireNoPanic(t, second.proc)
+	process.RequireNoPanic(t, second.Proc)
 	ok(t, p.try())
-	p.proc.kill()
-	second.api = profileNetsy
-	ok(t, second.start()) // the lock went with the process that held it
-	c := second.client(t)
+	p.Proc.Kill()
+	second.API = process.ProfileNetsy
+	ok(t, second.Start()) // the lock went with the process that held it
+	c := second.Client(t)
 	p.client = c
 	p.examine(t)
 }
@@ -109,32 +112,32 @@ func TestSecondProcessOnAFolderIsRefused(t *testing.T) {
 // TestSIGTERMWhileTheLogIsLoadedEndsInTime stops a store before it serves, at several moments of a long load.
 func TestSIGTERMWhileTheLogIsLoadedEndsInTime(t *testing.T) {
 	const rows = 200_000
-	n := newNode(t, t.TempDir(), profileEtcd)
-	ok(t, n.start())
-	ok(t, fillStore(t.Context(), n.client(t), rows))
-	_, err := n.proc.terminate()
+	n := newNode(t, t.TempDir(), process.ProfileEtcd)
+	ok(t, n.Start())
+	ok(t, fillStore(t.Context(), n.Client(t), rows))
+	_, err := n.Proc.Terminate(stopLimit)
 	ok(t, err)
 	start := time.Now()
-	ok(t, n.start())
+	ok(t, n.Start())
 	loading := time.Since(start)
-	_, err = n.proc.terminate()
+	_, err = n.Proc.Terminate(stopLimit)
 	ok(t, err)
 	caught := 0
 	for i := range 8 {
-		ok(t, n.launch())
+		ok(t, n.Launch())
 		moment := time.NewTimer(loading * time.Duration(i) / 8)
 		<-moment.C
-		code, _, err := n.get("/readyz")
+		code, _, err := n.Get("/readyz")
 		if err == nil && code == http.StatusServiceUnavailable {
 			caught++
 		}
-		if _, err := n.proc.terminate(); err != nil && code != 0 {
+		if _, err := n.Proc.Terminate(stopLimit); err != nil && code != 0 {
 			t.Errorf("after %d/8 of %s: %v", i, loading, err)
 		}
-		requireNoPanic(t, n.proc)
+		process.RequireNoPanic(t, n.Proc)
 	}
-	ok(t, n.start())
-	resp, err := n.client(t).Get(t.Context(), bulkPrefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+	ok(t, n.Start())
+	resp, err := n.Client(t).Get(t.Context(), bulkPrefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
 	ok(t, err)
 	if resp.Count != rows {
 		t.Errorf("%d of %d keys are left", resp.Count, rows)

@@ -6,6 +6,9 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kinsy/kinsy/test/harness/history"
+	"github.com/kinsy/kinsy/test/harness/process"
 )
 
 // nasty is a Txn that fails after it has written.
@@ -48,58 +51,60 @@ func nastyTxns(future int64) []nasty {
 // TestTxnThatFailsHalfWayChangesNothing sends Txns that fail after they have written, alone and beside writers. Each must
 // end with etcd's error for the operation, change nothing, and leave the store alive.
 func TestTxnThatFailsHalfWayChangesNothing(t *testing.T) {
-	p := newPatient(t, t.TempDir(), profileEtcd)
+	p := newPatient(t, t.TempDir(), process.ProfileEtcd)
 	for _, key := range []string{"k", "other", "k"} {
 		_, err := p.client.Put(t.Context(), key, "value")
 		ok(t, err)
 	}
 	_, err := p.client.Compact(t.Context(), 3)
 	ok(t, err)
-	base, err := revision(t.Context(), p.client)
+	base, err := history.Revision(t.Context(), p.client)
 	ok(t, err)
-	p.ledger.base = base
-	before, err := readAll(t.Context(), p.client, "", base)
+	p.ledger.Base = base
+	before, err := history.ReadAll(t.Context(), p.client, "", base)
 	ok(t, err)
 	for _, n := range nastyTxns(base + 1_000_000) {
 		t.Run(n.name, func(t *testing.T) {
 			if _, err := p.client.Txn(t.Context()).Then(n.ops...).Commit(); !errors.Is(err, n.want) {
 				t.Errorf("ended with %v, want %v", err, n.want)
 			}
-			now, err := revision(t.Context(), p.client)
+			now, err := history.Revision(t.Context(), p.client)
 			ok(t, err)
-			after, err := readAll(t.Context(), p.client, "", 0)
+			after, err := history.ReadAll(t.Context(), p.client, "", 0)
 			ok(t, err)
-			if err := state(before).same(after); err != nil || now != base {
+			if err := history.State(before).Same(after); err != nil || now != base {
 				t.Errorf("revision %d, was %d; %v", now, base, err)
 			}
 		})
 	}
-	s := newSquad("beside", 8, p.clients(t, 4), *flagSeed, true)
-	s.start(t.Context(), 1000)
-	refused := sendUntil(t, p.client, nastyTxns(base+1_000_000), s.enough)
-	ok(t, s.await())
-	p.take(s.end(base))
-	ok(t, s.fault())
+	s := newSquad("beside", 8, p.Clients(t, 4), *flagSeed, true)
+	s.Start(t.Context())
+	enough := make(chan error, 1)
+	go func() { enough <- s.Await(t.Context(), 1000) }()
+	refused, err := sendUntil(t, p.client, nastyTxns(base+1_000_000), enough)
+	ok(t, err)
+	p.take(s.End(base))
+	ok(t, s.Err())
 	v := p.examine(t)
-	requireNoPanic(t, p.proc)
-	ok(t, p.restart())
+	process.RequireNoPanic(t, p.Proc)
+	ok(t, p.Restart())
 	p.examine(t)
-	t.Logf("%d Txns refused beside %d acknowledged writes", refused, v.acknowledged)
+	t.Logf("%d Txns refused beside %d acknowledged writes", refused, v.Acknowledged)
 }
 
-// sendUntil sends Txns in turn until done is closed, and returns how many.
-func sendUntil(t *testing.T, c *clientv3.Client, list []nasty, done <-chan struct{}) (sent int) {
+// sendUntil sends Txns in turn until done has something, and returns how many, and what it has.
+func sendUntil(t *testing.T, c *clientv3.Client, list []nasty, done <-chan error) (sent int, err error) {
 	t.Helper()
 	for {
 		for _, n := range list {
 			select {
-			case <-done:
-				return sent
+			case err := <-done:
+				return sent, err
 			default:
 			}
 			if _, err := c.Txn(t.Context()).Then(n.ops...).Commit(); !errors.Is(err, n.want) {
 				t.Errorf("%s: ended with %v, want %v", n.name, err, n.want)
-				return sent
+				return sent, nil
 			}
 			sent++
 		}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/kinsy/kinsy/pkg/s3snap/object"
 	"github.com/kinsy/kinsy/pkg/s3snap/object/objecttest"
-	"github.com/kinsy/kinsy/test/s3/faultproxy"
+	"github.com/kinsy/kinsy/test/harness/faultproxy"
 )
 
 // TestConformance runs the suite of all object stores on the server, without and with client-side encryption.

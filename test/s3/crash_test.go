@@ -9,7 +9,10 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/kinsy/kinsy/test/s3/faultproxy"
+	"github.com/kinsy/kinsy/test/harness/faultproxy"
+	"github.com/kinsy/kinsy/test/harness/history"
+	"github.com/kinsy/kinsy/test/harness/ledger"
+	"github.com/kinsy/kinsy/test/harness/process"
 )
 
 const (
@@ -25,15 +28,15 @@ const (
 type soak struct {
 	t       *testing.T
 	w       *world
-	n       *node
+	n       *process.Node
 	rng     *rand.Rand
 	stop    func() error // ends the process
 	giveUp  bool         // the clients need not wait for their answers then
 	clients []*clientv3.Client
-	steady  *follower // one watch of the etcd client through all rounds
-	base    int64     // every revision up to it is checked
-	content state
-	total   verdict
+	steady  *history.Follower // one watch of the etcd client through all rounds
+	base    int64             // every revision up to it is checked
+	content history.State
+	total   ledger.Verdict
 	longest time.Duration // of a start
 }
 
@@ -45,7 +48,7 @@ func TestEmptyDiskCrashes(t *testing.T) {
 		s := newSoak(t, quorumStore)
 		s.giveUp = true
 		s.stop = func() error {
-			s.n.proc.kill()
+			s.n.Proc.Kill()
 			return nil
 		}
 		s.run(rounds)
@@ -53,7 +56,7 @@ func TestEmptyDiskCrashes(t *testing.T) {
 	t.Run("local disk, SIGTERM", func(t *testing.T) {
 		s := newSoak(t, quorumLocal)
 		s.stop = func() error {
-			_, err := s.n.proc.terminate()
+			_, err := s.n.Proc.Terminate(stopLimit)
 			return err
 		}
 		s.run(max(rounds/5, 3))
@@ -64,19 +67,19 @@ func newSoak(t *testing.T, quorum int) *soak {
 	w := newWorld(t)
 	w.proxy.Set(faultproxy.Plan{Latency: crashLatency})
 	s := &soak{t: t, w: w, n: w.node(quorum, "--snapshot-rows", "5000"), rng: rand.New(rand.NewPCG(*flagSeed, 2)), base: 1,
-		content: state{}, steady: newFollower(1)}
-	ok(t, s.n.start())
-	s.clients = s.n.clients(t, crashClients)
+		content: history.State{}, steady: history.NewFollower("", 1)}
+	ok(t, s.n.Start())
+	s.clients = s.n.Clients(t, crashClients)
 	return s
 }
 
 func (s *soak) run(rounds int) {
 	watching, stopWatching := context.WithCancel(s.t.Context())
 	watched := make(chan error, 1)
-	go func() { watched <- s.steady.stay(watching, s.n.client(s.t)) }()
+	go func() { watched <- s.steady.Stay(watching, s.n.Client(s.t)) }()
 	for round := 1; round <= rounds; round++ {
 		if err := s.one(round); err != nil {
-			s.t.Fatalf("seed %d, round %d: %v\n%s", *flagSeed, round, err, s.n.proc.out.tail())
+			s.t.Fatalf("seed %d, round %d: %v\n%s", *flagSeed, round, err, s.n.Proc.Tail())
 		}
 	}
 	stopWatching()
@@ -89,19 +92,22 @@ func (s *soak) run(rounds int) {
 // one is a round: load, end, delete, start, check.
 func (s *soak) one(round int) error {
 	squad := newSquad(fmt.Sprintf("%03d", round), crashWriters, s.clients, s.rng.Uint64())
-	squad.start(s.t.Context())
-	pauseErr := s.n.proc.pause(s.t.Context(), 20*time.Millisecond+time.Duration(s.rng.Int64N(int64(crashLoad))))
-	squad.stopped.Store(true)
+	squad.Start(s.t.Context())
+	pauseErr := s.n.Proc.Pause(s.t.Context(), 20*time.Millisecond+time.Duration(s.rng.Int64N(int64(crashLoad))))
+	squad.Stop()
 	stopErr := s.stop()
-	l, err := squad.end(s.base, s.giveUp)
-	for _, err := range []error{pauseErr, stopErr, err, s.n.wipe()} {
+	if s.giveUp {
+		squad.GiveUp()
+	}
+	l, err := squad.End(s.base), squad.Err()
+	for _, err := range []error{pauseErr, stopErr, err, s.n.Wipe()} {
 		if err != nil {
 			return err
 		}
 	}
-	requireNoPanic(s.t, s.n.proc)
+	process.RequireNoPanic(s.t, s.n.Proc)
 	start := time.Now()
-	if err := s.n.start(); err != nil {
+	if err := s.n.Start(); err != nil {
 		return fmt.Errorf("start with an empty disk: %w", err)
 	}
 	s.longest = max(s.longest, time.Since(start))
@@ -109,29 +115,29 @@ func (s *soak) one(round int) error {
 }
 
 // check compares the store with the ledger, the watch with the store and, where it is said, all keys with the history.
-func (s *soak) check(l *ledger, full bool) error {
+func (s *soak) check(l *ledger.Ledger, full bool) error {
 	ctx := s.t.Context()
-	v, history, err := l.verify(ctx, s.clients[0])
+	v, past, err := l.Verify(ctx, s.clients[0])
 	if err != nil {
 		return err
 	}
-	if len(history) > 0 {
-		s.base = history[len(history)-1].revision
+	if len(past) > 0 {
+		s.base = past[len(past)-1].Revision
 	}
-	if err := s.steady.await(ctx, s.base); err != nil {
+	if err := s.steady.Await(ctx, s.base); err != nil {
 		return err
 	}
-	if err := sameEvents(s.steady.since(l.base), history); err != nil {
+	if err := history.SameEvents(s.steady.Since(l.Base), past); err != nil {
 		return fmt.Errorf("watch through the crash: %w", err)
 	}
-	s.steady.forget(s.base)
-	s.total = s.total.add(v)
-	if err := s.content.apply(history); err != nil || !full {
+	s.steady.Forget(s.base)
+	s.total = s.total.Add(v)
+	if err := s.content.Apply(past); err != nil || !full {
 		return err
 	}
-	shown, err := readAll(ctx, s.clients[0], s.base)
+	shown, err := history.ReadAll(ctx, s.clients[0], "", s.base)
 	if err != nil {
 		return err
 	}
-	return s.content.same(shown)
+	return s.content.Same(shown)
 }

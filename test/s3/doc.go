@@ -3,13 +3,10 @@
 //
 // # Method
 //
-// A world is versitygw (package gateway) behind a proxy that makes faults (package faultproxy), and a prefix of its own in
-// the bucket. Every write of the tests is unlike all others: keys and values name the writer and count up. So each revision of
-// the store's history belongs to one write, and the history, which a watch from the beginning tells, can be compared with what
-// clients were told (ledger), with what watchers saw meanwhile (follower), and with the keys that a Range shows (state). For
-// a write without an answer both outcomes are right, half of it is not. Beside them clients read and write a few registers;
-// their histories are checked by porcupine. At the end the chain itself is read, without kinsy: its chunks must follow each
-// other.
+// A world is versitygw (test/harness/gateway) behind a proxy that makes faults (test/harness/faultproxy), and a prefix of its
+// own in the bucket. The clients, the processes and the checks are those of module test/harness too, which also says how they
+// work: what clients and watchers were told is compared with the store's history. At the end the chain itself is read, without
+// kinsy: its chunks must follow each other.
 //
 // # Tests
 //
@@ -17,14 +14,14 @@
 //	faults_test.go       minutes of faults, outages, kill -9 and lost disks under load
 //	crash_test.go        rounds of kill -9 or SIGTERM, each with an empty disk
 //	twonodes_test.go     two processes on one prefix
-//	speed_test.go        throughput and latency with 25 ms a request
+//	speed_test.go        throughput and latency with 25 ms a request; writers_test.go has its clients
 //	outage_test.go       starts while the store is down
 //	upload_test.go       upload beside the local commit rule; a local log that disagrees with the chain
 //	retention_test.go    snapshots, and what may be deleted then
 //	snapshot_test.go     writes beside snapshots of a large log
 //	restore_test.go      a million rows
 //	encryption_test.go   client-side encryption and the rotation of keys
-//	checks_test.go       the checks themselves: they find faults when there are some
+//	checks_test.go       the checks of /readyz and of the chain themselves: they find faults when there are some
 //
 // Variables:
 //

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kinsy/kinsy/test/harness/process"
 )
 
 // newKey returns a line of a key file.
@@ -32,46 +34,46 @@ func TestEncryptionAndRotation(t *testing.T) {
 	w := newWorld(t)
 	first, second := newKey("first"), newKey("second")
 	n := w.node(quorumStore)
-	flags := n.flags
+	flags := n.Flags
 	use := func(lines ...string) {
-		n.flags = append(append([]string(nil), flags...), "--snapshot-rows", "150", "--object-store-key-file", keyFile(t, lines...))
+		n.Flags = append(append([]string(nil), flags...), "--snapshot-rows", "150", "--object-store-key-file", keyFile(t, lines...))
 	}
 	use(first)
-	ok(t, n.start())
-	c := n.client(t)
+	ok(t, n.Start())
+	c := n.Client(t)
 	_, err := fill(t.Context(), c, "/secret-first/", 200)
 	ok(t, err)
 	use(second, first)
-	ok(t, n.restart(false))
+	ok(t, n.Restart())
 	head, err := fill(t.Context(), c, "/secret-second/", 50)
 	ok(t, err)
-	ok(t, n.restart(true))
+	ok(t, n.RestartEmpty())
 	requireFill(t, c, "/secret-first/", 200)
 	requireFill(t, c, "/secret-second/", 50)
 	w.requireChain(keyFile(t, first, second), head, c)
-	n.proc.kill()
+	n.Proc.Kill()
 	requireNoPlaintext(t, w, "secret-", "cluster_id", "revision")
 
 	use(second)
 	requireRefused(t, n, "key file")
-	n.flags = flags
+	n.Flags = flags
 	requireRefused(t, n, "encrypt")
 	use(first, second)
-	ok(t, n.start())
+	ok(t, n.Start())
 	requireFill(t, c, "/secret-second/", 50)
 }
 
 // requireRefused starts a node without a disk, and requires that it ends and says why.
-func requireRefused(t *testing.T, n *node, why string) {
+func requireRefused(t *testing.T, n *process.Node, why string) {
 	t.Helper()
-	ok(t, n.wipe())
-	if err := n.start(); !errors.Is(err, errEnded) {
+	ok(t, n.Wipe())
+	if err := n.Start(); !errors.Is(err, process.ErrEnded) {
 		t.Fatalf("start ended with %v", err)
 	}
-	if code := n.proc.cmd.ProcessState.ExitCode(); code <= 0 || !strings.Contains(n.proc.out.String(), why) {
-		t.Errorf("exit code %d; %q is not in the message:\n%s", code, why, n.proc.out.tail())
+	if code := n.Proc.ExitCode(); code <= 0 || !strings.Contains(n.Proc.Output(), why) {
+		t.Errorf("exit code %d; %q is not in the message:\n%s", code, why, n.Proc.Tail())
 	}
-	requireNoPanic(t, n.proc)
+	process.RequireNoPanic(t, n.Proc)
 }
 
 // requireNoPlaintext looks at all files of the store. The JSON objects are not compressed, so their words would be found.

@@ -10,7 +10,12 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/kinsy/kinsy/test/s3/faultproxy"
+	"github.com/kinsy/kinsy/test/harness/client"
+	"github.com/kinsy/kinsy/test/harness/faultproxy"
+	"github.com/kinsy/kinsy/test/harness/history"
+	"github.com/kinsy/kinsy/test/harness/ledger"
+	"github.com/kinsy/kinsy/test/harness/process"
+	"github.com/kinsy/kinsy/test/harness/registers"
 )
 
 const (
@@ -26,11 +31,11 @@ const (
 type siege struct {
 	t        *testing.T
 	w        *world
-	n        *node
+	n        *process.Node
 	rng      *rand.Rand
 	probe    *clientv3.Client
-	squad    *squad
-	crowd    *crowd
+	squad    *ledger.Squad
+	crowd    *registers.Crowd
 	truth    *truth
 	probes   int
 	counts   map[string]int // what was done to it
@@ -63,37 +68,37 @@ func plans() []faultproxy.Plan {
 func TestFaultsForMinutes(t *testing.T) {
 	length := time.Duration(number(envMinutes, 1) * float64(time.Minute))
 	s := newSiege(t)
-	steady := newFollower(1)
+	steady := history.NewFollower("", 1)
 	watching, stopWatching := context.WithCancel(t.Context())
 	watched := make(chan error, 1)
-	go func() { watched <- steady.stay(watching, s.n.client(t)) }()
-	s.squad.start(t.Context())
-	s.crowd.start(t.Context())
-	s.truth = newTruth(t.Context(), s.n, func() time.Time { return time.Unix(0, s.squad.lastAck.Load()) })
+	go func() { watched <- steady.Stay(watching, s.n.Client(t)) }()
+	s.squad.Start(t.Context())
+	s.crowd.Start(t.Context())
+	s.truth = newTruth(t.Context(), s.n, s.squad.Last)
 	hardships := plans()
 	for i, end := 0, time.Now().Add(length); time.Now().Before(end); i++ {
 		if i%len(hardships) == 0 {
 			s.rng.Shuffle(len(hardships), func(a, b int) { hardships[a], hardships[b] = hardships[b], hardships[a] })
 		}
 		plan := hardships[i%len(hardships)]
-		if err := errors.Join(s.hardship(plan), s.calm(), s.truth.lies(), s.squad.found(), s.crowd.found()); err != nil {
-			t.Fatalf("seed %d, hardship %d (%s): %v\n%s", *flagSeed, i+1, plan.Name, err, s.n.keepDump(t))
+		if err := errors.Join(s.hardship(plan), s.calm(), s.truth.lies(), s.squad.Err(), s.crowd.Err()); err != nil {
+			t.Fatalf("seed %d, hardship %d (%s): %v\n%s", *flagSeed, i+1, plan.Name, err, s.n.KeepDump(t))
 		}
 	}
 	ok(t, s.truth.end())
 	events := s.finish(steady)
 	stopWatching()
 	ok(t, <-watched)
-	judge(t, s.crowd.clients, events)
+	judge(t, events, s.crowd)
 }
 
 func newSiege(t *testing.T) *siege {
 	w := newWorld(t)
 	s := &siege{t: t, w: w, n: w.node(quorumStore, "--snapshot-rows", "5000"), rng: rand.New(rand.NewPCG(*flagSeed, 1)), counts: map[string]int{}}
 	w.proxy.Set(faultproxy.Plan{Latency: siegeLatency})
-	ok(t, s.n.start())
-	conns := s.n.clients(t, siegeClients)
-	s.probe = s.n.client(t)
+	ok(t, s.n.Start())
+	conns := s.n.Clients(t, siegeClients)
+	s.probe = s.n.Client(t)
 	s.squad = newSquad("siege", siegeWriters, conns, s.rng.Uint64())
 	s.crowd = newCrowd(siegeRegisters, conns, s.rng.Uint64())
 	return s
@@ -110,16 +115,16 @@ func (s *siege) hardship(plan faultproxy.Plan) error {
 		length = s.between(2*time.Second, 10*time.Second)
 	}
 	if s.rng.IntN(3) > 0 {
-		return s.n.proc.pause(s.t.Context(), length)
+		return s.n.Proc.Pause(s.t.Context(), length)
 	}
 	first := time.Duration(s.rng.Float64() * float64(length))
-	if err := s.n.proc.pause(s.t.Context(), first); err != nil {
+	if err := s.n.Proc.Pause(s.t.Context(), first); err != nil {
 		return err
 	}
 	if err := s.kill(); err != nil {
 		return err
 	}
-	return s.n.proc.pause(s.t.Context(), length-first)
+	return s.n.Proc.Pause(s.t.Context(), length-first)
 }
 
 func (s *siege) between(least, most time.Duration) time.Duration {
@@ -128,17 +133,17 @@ func (s *siege) between(least, most time.Duration) time.Duration {
 
 // kill ends the process without warning, half of the times with its disk, and starts another one.
 func (s *siege) kill() error {
-	s.n.proc.kill()
-	requireNoPanic(s.t, s.n.proc)
+	s.n.Proc.Kill()
+	process.RequireNoPanic(s.t, s.n.Proc)
 	s.counts["kill -9"]++
 	if s.rng.IntN(2) == 0 {
 		s.counts["lost disk"]++
-		if err := s.n.wipe(); err != nil {
+		if err := s.n.Wipe(); err != nil {
 			return err
 		}
 	}
 	s.truth.started()
-	return s.n.launch()
+	return s.n.Launch()
 }
 
 // calm ends the faults and requires that the node recovers, and stays so. Some times the process is killed then too.
@@ -150,51 +155,51 @@ func (s *siege) calm() error {
 			return err
 		}
 	}
-	if err := until(recoverLimit, 10*time.Millisecond, s.try); err != nil {
+	if err := client.Until(recoverLimit, 10*time.Millisecond, s.try); err != nil {
 		return fmt.Errorf("a write %s after the faults: %w", recoverLimit, err)
 	}
-	if err := s.n.awaitReady(max(recoverLimit-time.Since(start), time.Second)); err != nil {
+	if err := s.n.AwaitReady(max(recoverLimit-time.Since(start), time.Second)); err != nil {
 		return err
 	}
 	s.recovery = max(s.recovery, time.Since(start))
 	s.truth.setCalm(true)
-	return s.n.proc.pause(s.t.Context(), s.between(500*time.Millisecond, 1500*time.Millisecond))
+	return s.n.Proc.Pause(s.t.Context(), s.between(500*time.Millisecond, 1500*time.Millisecond))
 }
 
 // try writes once. Its keys are not in the ledger: they are registers without a client.
 func (s *siege) try() error {
 	select {
-	case <-s.n.proc.ended:
-		return fmt.Errorf("%w by itself\n%s", errEnded, s.n.proc.out.tail())
+	case <-s.n.Proc.Ended:
+		return fmt.Errorf("%w by itself\n%s", process.ErrEnded, s.n.Proc.Tail())
 	default:
 	}
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
 	defer cancel()
 	s.probes++
-	_, err := s.probe.Put(ctx, registerPrefix+"probe", fmt.Sprint(s.probes))
+	_, err := s.probe.Put(ctx, registers.Prefix+"probe", fmt.Sprint(s.probes))
 	return err
 }
 
 // finish ends the load after some writes more, and checks the ledger, the watch, the content
 // and the chain.
-func (s *siege) finish(steady *follower) []event {
+func (s *siege) finish(steady *history.Follower) []history.Event {
 	t := s.t
-	ok(t, s.squad.await(t.Context(), s.n, 10*siegeWriters))
-	l, err := s.squad.end(1, false)
+	ok(t, s.squad.Await(s.n.Proc.While(t.Context()), 10*siegeWriters))
+	l, err := s.squad.End(1), s.squad.Err()
 	ok(t, err)
-	ok(t, s.crowd.end())
+	ok(t, s.crowd.End())
 	ok(t, s.w.proxy.Settle(t.Context()))
-	v, events, err := l.verify(t.Context(), s.probe)
+	v, events, err := l.Verify(t.Context(), s.probe)
 	ok(t, err)
-	head := events[len(events)-1].revision
-	ok(t, steady.await(t.Context(), head))
-	ok(t, sameEvents(steady.upTo(head), events))
-	content := state{}
-	ok(t, content.apply(events))
-	shown, err := readAll(t.Context(), s.probe, head)
+	head := events[len(events)-1].Revision
+	ok(t, steady.Await(t.Context(), head))
+	ok(t, history.SameEvents(steady.UpTo(head), events))
+	content := history.State{}
+	ok(t, content.Apply(events))
+	shown, err := history.ReadAll(t.Context(), s.probe, "", head)
 	ok(t, err)
-	ok(t, content.same(shown))
-	requireNoPanic(t, s.n.proc)
+	ok(t, content.Same(shown))
+	process.RequireNoPanic(t, s.n.Proc)
 	c := s.w.requireChain("", head, s.probe)
 	t.Logf("%v; %d revisions in %d chunks", v, head, c.chunks)
 	t.Logf("%v; longest recovery %s; faults %v", s.counts, s.recovery.Round(time.Millisecond), s.w.proxy.Stats().Faults)

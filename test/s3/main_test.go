@@ -5,21 +5,30 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
 
-	"github.com/kinsy/kinsy/test/s3/gateway"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kinsy/kinsy/test/harness/build"
+	"github.com/kinsy/kinsy/test/harness/client"
+	"github.com/kinsy/kinsy/test/harness/gateway"
+	"github.com/kinsy/kinsy/test/harness/history"
+	"github.com/kinsy/kinsy/test/harness/ledger"
+	"github.com/kinsy/kinsy/test/harness/process"
+	"github.com/kinsy/kinsy/test/harness/registers"
 )
 
 const (
-	envBinary  = "KINSY_TEST_BINARY"
 	envMinutes = "KINSY_S3_MINUTES"
 	envRounds  = "KINSY_S3_ROUNDS"
 	envSlow    = "KINSY_S3_SLOW"
 )
+
+// stopLimit is how long kinsy may take to end after SIGTERM, its last upload included.
+const stopLimit = 15 * time.Second
 
 var flagSeed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "seed of the random choices; a failure names it")
 
@@ -44,11 +53,11 @@ func runTests(m *testing.M) (int, error) {
 		return 1, fmt.Errorf("create folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	if kinsyBinary, err = buildKinsy(dir); err != nil {
+	ctx := context.Background()
+	if kinsyBinary, err = build.Kinsy(ctx, dir); err != nil {
 		return 1, err
 	}
-	ctx := context.Background()
-	binary, err := gateway.Build(ctx, "build")
+	binary, err := build.Gateway(ctx)
 	if err != nil {
 		return 1, err
 	}
@@ -57,21 +66,6 @@ func runTests(m *testing.M) (int, error) {
 	}
 	defer server.Close()
 	return m.Run(), nil
-}
-
-// buildKinsy builds the kinsy of this repository into dir, unless KINSY_TEST_BINARY names one.
-func buildKinsy(dir string) (string, error) {
-	if path := os.Getenv(envBinary); path != "" {
-		return filepath.Abs(path)
-	}
-	path := filepath.Join(dir, "kinsy")
-	cmd := exec.Command("go", "build", "-o", path, ".")
-	cmd.Dir = filepath.Join("..", "..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build kinsy: %w\n%s", err, out)
-	}
-	return path, nil
 }
 
 // number returns the value of a variable, or a default.
@@ -84,3 +78,40 @@ func number(name string, fallback float64) float64 {
 
 // slow reports whether speed is logged only.
 func slow() bool { return os.Getenv(envSlow) != "" }
+
+// ok ends the test at an error.
+func ok(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newNode describes a node with an empty data folder.
+func newNode(t testing.TB, flags ...string) *process.Node {
+	t.Helper()
+	return process.NewNode(t, process.Config{Binary: kinsyBinary, Flags: flags})
+}
+
+// newSquad makes writers whose values begin with a name. They go on whatever happens to the store.
+func newSquad(name string, count int, clients []*clientv3.Client, seed uint64) *ledger.Squad {
+	return ledger.NewSquad(ledger.Config{Name: name, Count: count, Clients: clients, Seed: seed, Patience: client.Patience})
+}
+
+// registerPause is the longest time between two requests of one client of registers.
+const registerPause = 20 * time.Millisecond
+
+// newCrowd makes clients of registers. They go on whatever happens to the store.
+func newCrowd(count int, clients []*clientv3.Client, seed uint64) *registers.Crowd {
+	return registers.NewCrowd(registers.Config{Count: count, Clients: clients, Seed: seed, Patience: client.Patience, Pause: registerPause})
+}
+
+// judge checks what clients of registers were told against the history.
+func judge(t *testing.T, events []history.Event, crowds ...*registers.Crowd) {
+	t.Helper()
+	result, err := registers.Judge(events, t.ArtifactDir(), crowds...)
+	t.Log(result)
+	if err != nil {
+		t.Fatalf("seed %d: %v", *flagSeed, err)
+	}
+}

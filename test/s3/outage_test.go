@@ -10,7 +10,10 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/kinsy/kinsy/test/s3/faultproxy"
+	"github.com/kinsy/kinsy/test/harness/client"
+	"github.com/kinsy/kinsy/test/harness/faultproxy"
+	"github.com/kinsy/kinsy/test/harness/history"
+	"github.com/kinsy/kinsy/test/harness/process"
 )
 
 // outages are the ways in which a store is down.
@@ -27,13 +30,13 @@ func fill(ctx context.Context, c *clientv3.Client, prefix string, count int) (he
 			return 0, fmt.Errorf("write %d of %s: %w", i, prefix, err)
 		}
 	}
-	return revision(ctx, c)
+	return history.Revision(ctx, c)
 }
 
 // requireFill requires that the keys of fill are there, and nothing else with their prefix.
 func requireFill(t *testing.T, c *clientv3.Client, prefix string, count int) {
 	t.Helper()
-	ctx, cancel := within(t.Context())
+	ctx, cancel := client.Within(t.Context())
 	defer cancel()
 	resp, err := c.Get(ctx, prefix, clientv3.WithPrefix())
 	ok(t, err)
@@ -54,30 +57,30 @@ func TestStartsWhileStoreIsDown(t *testing.T) {
 		t.Run(outage.Name, func(t *testing.T) {
 			w := newWorld(t)
 			n := w.node(quorumLocal, "--upload-interval", "100ms")
-			ok(t, n.start())
-			c := n.client(t)
+			ok(t, n.Start())
+			c := n.Client(t)
 			_, err := fill(t.Context(), c, "/before/", 100)
 			ok(t, err)
-			_, err = n.proc.terminate()
+			_, err = n.Proc.Terminate(stopLimit)
 			ok(t, err)
 			w.proxy.Set(outage)
 			start := time.Now()
-			ok(t, n.start())
+			ok(t, n.Start())
 			took := time.Since(start)
 			if took > aloneLimit {
 				t.Errorf("served after %s, want %s", took, aloneLimit)
 			}
 			head, err := fill(t.Context(), c, "/during/", 100)
 			ok(t, err)
-			if code, body, err := n.get("/readyz"); err != nil || code != http.StatusOK {
+			if code, body, err := n.Get("/readyz"); err != nil || code != http.StatusOK {
 				t.Errorf("/readyz is %d %q (%v) where the commit rule is local", code, body, err)
 			}
 			w.proxy.Set(faultproxy.Plan{})
 			ok(t, w.awaitUploaded(head))
-			ok(t, n.restart(true))
+			ok(t, n.RestartEmpty())
 			requireFill(t, c, "/before/", 100)
 			requireFill(t, c, "/during/", 100)
-			requireNoPanic(t, n.proc)
+			process.RequireNoPanic(t, n.Proc)
 			t.Logf("served after %s", took.Round(time.Millisecond))
 		})
 	}
@@ -90,7 +93,7 @@ func (w *world) awaitUploaded(revision int64) error {
 	if err != nil {
 		return err
 	}
-	return until(waitLimit, 50*time.Millisecond, func() error {
+	return client.Until(client.WaitLimit, 50*time.Millisecond, func() error {
 		c, err := readChain(ctx, s)
 		if err == nil && int64(c.end.Revision) < revision {
 			err = fmt.Errorf("the chain ends at revision %d, want %d", c.end.Revision, revision)
@@ -107,25 +110,25 @@ func TestFreshNodeWaitsForStore(t *testing.T) {
 			t.Run(fmt.Sprintf("quorum %d, %s", quorum, outage.Name), func(t *testing.T) {
 				w := newWorld(t)
 				n := w.node(quorum, "--upload-interval", "100ms")
-				ok(t, n.start())
-				c := n.client(t)
+				ok(t, n.Start())
+				c := n.Client(t)
 				_, err := fill(t.Context(), c, "/before/", 50)
 				ok(t, err)
-				_, err = n.proc.terminate()
+				_, err = n.Proc.Terminate(stopLimit)
 				ok(t, err)
-				ok(t, n.wipe())
+				ok(t, n.Wipe())
 				w.proxy.Set(outage)
-				ok(t, n.launch())
-				ok(t, n.proc.pause(t.Context(), 3*time.Second))
-				if code, body, err := n.get("/readyz"); err != nil || code != http.StatusServiceUnavailable || !strings.Contains(body, "object stor") {
+				ok(t, n.Launch())
+				ok(t, n.Proc.Pause(t.Context(), 3*time.Second))
+				if code, body, err := n.Get("/readyz"); err != nil || code != http.StatusServiceUnavailable || !strings.Contains(body, "object stor") {
 					t.Errorf("/readyz is %d %q (%v), want 503 that names the object store", code, body, err)
 				}
 				w.proxy.Set(faultproxy.Plan{})
-				ok(t, n.awaitReady(recoverLimit))
+				ok(t, n.AwaitReady(recoverLimit))
 				requireFill(t, c, "/before/", 50)
 				_, err = fill(t.Context(), c, "/after/", 5)
 				ok(t, err)
-				requireNoPanic(t, n.proc)
+				process.RequireNoPanic(t, n.Proc)
 			})
 		}
 	}
@@ -138,18 +141,18 @@ func TestOutageIsToldAndOver(t *testing.T) {
 		t.Run(outage.Name, func(t *testing.T) {
 			w := newWorld(t)
 			n := w.node(quorumStore)
-			ok(t, n.start())
-			c := n.client(t)
+			ok(t, n.Start())
+			c := n.Client(t)
 			_, err := fill(t.Context(), c, "/before/", 20)
 			ok(t, err)
 			w.proxy.Set(outage)
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), client.Patience)
 			defer cancel()
-			if _, err := c.Put(ctx, "/during", "lost or not"); err == nil || !openOutcome(err) {
+			if _, err := c.Put(ctx, "/during", "lost or not"); err == nil || !client.OpenOutcome(err) {
 				t.Errorf("a write while the store is down ended with %v", err)
 			}
-			ok(t, until(silentLimit-patience, 20*time.Millisecond, func() error {
-				if code, body, err := n.get("/readyz"); err != nil || code != http.StatusServiceUnavailable {
+			ok(t, client.Until(silentLimit-client.Patience, 20*time.Millisecond, func() error {
+				if code, body, err := n.Get("/readyz"); err != nil || code != http.StatusServiceUnavailable {
 					return fmt.Errorf("/readyz is %d %q, %w", code, body, err)
 				}
 				return nil
@@ -158,11 +161,11 @@ func TestOutageIsToldAndOver(t *testing.T) {
 				t.Errorf("a serializable read while the store is down: %v", err)
 			}
 			w.proxy.Set(faultproxy.Plan{})
-			ok(t, n.awaitReady(recoverLimit))
+			ok(t, n.AwaitReady(recoverLimit))
 			_, err = fill(t.Context(), c, "/after/", 20)
 			ok(t, err)
 			requireFill(t, c, "/before/", 20)
-			requireNoPanic(t, n.proc)
+			process.RequireNoPanic(t, n.Proc)
 		})
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kinsy/kinsy/test/harness/client"
 )
 
 const (
@@ -26,19 +28,19 @@ func TestRestoreMillionRows(t *testing.T) {
 		t.Skip("it writes a million rows first")
 	}
 	n := newNode(t, "--object-store", "file://"+filepath.Join(t.TempDir(), "store"), "--quorum", "-1", "--snapshot-rows", "400000")
-	ok(t, n.start())
+	ok(t, n.Start())
 	start := time.Now()
-	ok(t, fillRows(t.Context(), n.clients(t, 4), "/million/", millionRows))
+	ok(t, fillRows(t.Context(), n.Clients(t, 4), "/million/", millionRows, func(int) string { return strings.Repeat("v", fillValue) }))
 	written := time.Since(start)
-	took, err := n.proc.terminate()
+	took, err := n.Proc.Terminate(stopLimit)
 	ok(t, err)
-	ok(t, n.wipe())
+	ok(t, n.Wipe())
 	start = time.Now()
-	ok(t, n.start())
+	ok(t, n.Start())
 	restored := time.Since(start)
-	ctx, cancel := within(t.Context())
+	ctx, cancel := client.Within(t.Context())
 	defer cancel()
-	resp, err := n.client(t).Get(ctx, "/million/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	resp, err := n.Client(t).Get(ctx, "/million/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 	ok(t, err)
 	if resp.Count != millionRows {
 		t.Errorf("%d of %d keys are there", resp.Count, millionRows)
@@ -51,10 +53,9 @@ func TestRestoreMillionRows(t *testing.T) {
 }
 
 // fillRows writes keys with large Txns, of which count is a multiple.
-func fillRows(ctx context.Context, clients []*clientv3.Client, prefix string, count int) error {
+func fillRows(ctx context.Context, clients []*clientv3.Client, prefix string, count int, value func(i int) string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	value := strings.Repeat("v", fillValue)
 	next := make(chan int)
 	errs := make([]error, 32)
 	var done sync.WaitGroup
@@ -63,7 +64,7 @@ func fillRows(ctx context.Context, clients []*clientv3.Client, prefix string, co
 			for from := range next {
 				ops := make([]clientv3.Op, fillTxn)
 				for j := range ops {
-					ops[j] = clientv3.OpPut(fmt.Sprintf("%s%08d", prefix, from+j), value)
+					ops[j] = clientv3.OpPut(fmt.Sprintf("%s%08d", prefix, from+j), value(from+j))
 				}
 				if _, err := clients[i%len(clients)].Txn(ctx).Then(ops...).Commit(); err != nil {
 					errs[i] = err

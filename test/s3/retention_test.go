@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/kinsy/kinsy/pkg/s3snap/object"
+	"github.com/kinsy/kinsy/test/harness/client"
+	"github.com/kinsy/kinsy/test/harness/process"
 )
 
 // TestSnapshotsAndRetention writes through several snapshots, makes everything in the store look old, and requires that
@@ -18,23 +20,23 @@ import (
 func TestSnapshotsAndRetention(t *testing.T) {
 	w := newWorld(t)
 	n := w.node(quorumStore, "--snapshot-rows", "300", "--snapshot-retention", "2", "--snapshot-retention-time", "1h")
-	ok(t, n.start())
-	clients := n.clients(t, crashClients)
+	ok(t, n.Start())
+	clients := n.Clients(t, crashClients)
 	s := newSquad("retention", crashWriters, clients, *flagSeed)
-	s.start(t.Context())
+	s.Start(t.Context())
 	store, err := w.open(t.Context(), "")
 	ok(t, err)
-	ok(t, s.await(t.Context(), n, 1000))
+	ok(t, s.Await(n.Proc.While(t.Context()), 1000))
 	ok(t, awaitSnapshots(t.Context(), store, 3))
 	ok(t, age(w.dir(), 3*time.Hour))
 	old, err := list(t.Context(), store, chunkFolder)
 	ok(t, err)
-	ok(t, s.await(t.Context(), n, 1000)) // snapshots to come, after each of which retention looks
+	ok(t, s.Await(n.Proc.While(t.Context()), 1000)) // snapshots to come, after each of which retention looks
 	ok(t, awaitDeleted(t.Context(), store, old[0].Key))
-	l, err := s.end(1, false)
+	l, err := s.End(1), s.Err()
 	ok(t, err)
-	ok(t, n.restart(true))
-	v, _, err := l.verify(t.Context(), clients[0])
+	ok(t, n.RestartEmpty())
+	v, _, err := l.Verify(t.Context(), clients[0])
 	ok(t, err)
 	c, err := readChain(t.Context(), store)
 	ok(t, err)
@@ -42,13 +44,13 @@ func TestSnapshotsAndRetention(t *testing.T) {
 		t.Errorf("the oldest chunk is still there: %+v", c)
 	}
 	requireManifests(t, store)
-	requireNoPanic(t, n.proc)
+	process.RequireNoPanic(t, n.Proc)
 	t.Logf("%v; the chain begins at row %d and ends at %d, in %d chunks", v, c.first, c.end.ID, c.chunks)
 }
 
 // awaitSnapshots returns when there are so many snapshots with a name.
 func awaitSnapshots(ctx context.Context, s object.Store, count int) error {
-	return until(waitLimit, 20*time.Millisecond, func() error {
+	return client.Until(client.WaitLimit, 20*time.Millisecond, func() error {
 		infos, err := list(ctx, s, snapshotFolder)
 		if n := len(named(infos)); err == nil && n < count {
 			err = fmt.Errorf("%d snapshots, want %d", n, count)
@@ -69,7 +71,7 @@ func named(infos []object.Info) (keys []string) {
 
 // awaitDeleted returns when an object is gone.
 func awaitDeleted(ctx context.Context, s object.Store, key string) error {
-	return until(waitLimit, 50*time.Millisecond, func() error {
+	return client.Until(client.WaitLimit, 50*time.Millisecond, func() error {
 		infos, err := list(ctx, s, key)
 		if err == nil && len(infos) > 0 {
 			err = fmt.Errorf("%s is still there", key)

@@ -2,19 +2,18 @@ package s3
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/kinsy/kinsy/test/s3/faultproxy"
+	"github.com/kinsy/kinsy/test/harness/client"
+	"github.com/kinsy/kinsy/test/harness/faultproxy"
+	"github.com/kinsy/kinsy/test/harness/process"
 )
 
 const (
@@ -23,31 +22,22 @@ const (
 	speedConns    = 16
 	speedValue    = 256
 	speedWarm     = time.Second
-	speedLength   = 4 * time.Second
-	wantWrites    = 4500.0            // a second, where clients and server are fast enough for it
-	wantShare     = 0.75              // of what the latency alone leaves of the speed without it
+	speedLength   = 2 * time.Second
+	speedTries    = 6
+	wantWrites    = 4500.0            // a second
 	wantOne       = 2 * remoteLatency // median of one client
 	oneWrites     = 100
 )
 
-// TestSpeedAt25ms measures writes with an object store that takes 25 ms for each request. 256 clients, the proxy and the S3
-// server share the machine with kinsy, and may be too slow for 4,500 writes/s by themselves. So the same load is measured
-// without the latency first: what 25 ms more in each round of all clients would leave of that speed bounds what can be.
+// TestSpeedAt25ms measures writes with an object store that takes 25 ms for each request. The clients, the proxy, the S3 server
+// and whatever else the machine is busy with take their time from kinsy and only ever make it slower: the best of several
+// measurements counts, and the first one that is fast enough is the last.
 func TestSpeedAt25ms(t *testing.T) {
 	w := newWorld(t)
 	n := w.node(quorumStore)
-	ok(t, n.start())
-	free := manyClients(t, w, n, "near")
+	ok(t, n.Start())
 	w.proxy.Set(faultproxy.Plan{Latency: remoteLatency})
-	t.Run("256 clients", func(t *testing.T) {
-		rate := manyClients(t, w, n, "remote")
-		bound := speedClients / (speedClients/free + remoteLatency.Seconds())
-		want := min(wantWrites, wantShare*bound)
-		t.Logf("%.0f writes/s of the %.0f that the latency leaves of %.0f without it; want %.0f", rate, bound, free, want)
-		if rate < want && !slow() {
-			t.Errorf("%.0f writes/s, want %.0f", rate, want)
-		}
-	})
+	t.Run("256 clients", func(t *testing.T) { manyClients(t, w, n) })
 	t.Run("1 client", func(t *testing.T) { oneClient(t, w, n) })
 }
 
@@ -73,48 +63,48 @@ func (w *world) requireOnePut(t *testing.T) (chunks int) {
 	return chunks
 }
 
-// manyClients measures the writes/s of clients that write again as soon as they are answered.
-func manyClients(t *testing.T, w *world, n *node, folder string) float64 {
-	conns := n.clients(t, speedConns)
-	var stop atomic.Bool
-	var writes atomic.Int64
-	var done sync.WaitGroup
-	errs := make([]error, speedClients)
-	for i := range speedClients {
-		done.Go(func() {
-			errs[i] = putLoop(t.Context(), conns[i%len(conns)], fmt.Sprintf("/speed/%s/%03d/", folder, i), &stop, &writes)
-		})
+// manyClients requires writes/s of clients that write again as soon as they are answered.
+func manyClients(t *testing.T, w *world, n *process.Node) {
+	c := startWriters(n.Addr, "/speed", speedConns, speedClients, speedValue)
+	ok(t, n.Proc.Pause(t.Context(), speedWarm))
+	var best float64
+	for try := 0; try < speedTries && best < wantWrites; try++ {
+		best = max(best, measure(t, w, n, c))
 	}
-	ok(t, n.proc.pause(t.Context(), speedWarm))
-	w.proxy.Reset()
-	before, start := writes.Load(), time.Now()
-	ok(t, n.proc.pause(t.Context(), speedLength))
-	count, took := writes.Load()-before, time.Since(start)
-	chunks, putTime := w.requireOnePut(t), w.proxy.Stats().PutTime
-	stop.Store(true)
-	done.Wait()
-	ok(t, errors.Join(errs...))
-	rate := float64(count) / took.Seconds()
-	t.Logf("%d clients, %s: %.0f writes/s; %d chunks, one in %.1f ms of which its PUT takes %.1f ms, %.0f writes in one", speedClients,
-		folder, rate, chunks, took.Seconds()*1000/float64(chunks), putTime.Seconds()*1000/float64(chunks), float64(count)/float64(chunks))
-	return rate
+	ok(t, c.end())
+	requireKeys(t, n.Client(t), "/speed", c.acked.Load())
+	if best < wantWrites && !slow() {
+		t.Errorf("%.0f writes/s at best, want %.0f", best, wantWrites)
+	}
 }
 
-// putLoop puts keys, one after the other, in Txns as kube-apiserver sends them.
-func putLoop(ctx context.Context, c *clientv3.Client, prefix string, stop *atomic.Bool, writes *atomic.Int64) error {
-	value := strings.Repeat("v", speedValue)
-	for i := 0; !stop.Load(); i++ {
-		if err := create(ctx, c, fmt.Sprintf("%s%06d", prefix, i), value); err != nil {
-			return err
-		}
-		writes.Add(1)
+// measure measures writes/s once.
+func measure(t *testing.T, w *world, n *process.Node, c *writers) float64 {
+	w.proxy.Reset()
+	before, start := c.acked.Load(), time.Now()
+	ok(t, n.Proc.Pause(t.Context(), speedLength))
+	count, took := float64(c.acked.Load()-before), time.Since(start).Seconds()
+	chunks, putTime := float64(w.requireOnePut(t)), w.proxy.Stats().PutTime.Seconds()
+	t.Logf("%d clients, %s a request: %.0f writes/s; one chunk in %.1f ms of which its PUT takes %.1f ms, %.0f writes in one", speedClients,
+		remoteLatency, count/took, took*1000/chunks, putTime*1000/chunks, count/chunks)
+	return count / took
+}
+
+// requireKeys requires that so many keys are in a folder.
+func requireKeys(t *testing.T, c *clientv3.Client, folder string, want int64) {
+	t.Helper()
+	ctx, cancel := client.Within(t.Context())
+	defer cancel()
+	resp, err := c.Get(ctx, folder+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	ok(t, err)
+	if resp.Count != want {
+		t.Errorf("%d keys in %s, %d were acknowledged", resp.Count, folder, want)
 	}
-	return nil
 }
 
 // create puts a key that is not there.
 func create(ctx context.Context, c *clientv3.Client, key, value string) error {
-	ctx, cancel := within(ctx)
+	ctx, cancel := client.Within(ctx)
 	defer cancel()
 	resp, err := c.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", 0)).Then(clientv3.OpPut(key, value)).Commit()
 	if err == nil && !resp.Succeeded {
@@ -123,8 +113,8 @@ func create(ctx context.Context, c *clientv3.Client, key, value string) error {
 	return err
 }
 
-func oneClient(t *testing.T, w *world, n *node) {
-	c := n.client(t)
+func oneClient(t *testing.T, w *world, n *process.Node) {
+	c := n.Client(t)
 	w.proxy.Reset()
 	value := strings.Repeat("v", speedValue)
 	times := make([]time.Duration, oneWrites)

@@ -7,6 +7,9 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/kinsy/kinsy/test/harness/client"
+	"github.com/kinsy/kinsy/test/harness/process"
 )
 
 const (
@@ -19,7 +22,7 @@ const (
 
 // truth compares /readyz of a node under load with what its clients meet.
 type truth struct {
-	node    *node
+	node    *process.Node
 	lastAck func() time.Time
 
 	mu       sync.Mutex
@@ -34,13 +37,13 @@ type truth struct {
 }
 
 // newTruth begins to ask.
-func newTruth(ctx context.Context, n *node, lastAck func() time.Time) *truth {
+func newTruth(ctx context.Context, n *process.Node, lastAck func() time.Time) *truth {
 	ctx, cancel := context.WithCancel(ctx)
 	v := &truth{node: n, lastAck: lastAck, since: time.Now(), shutdown: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(v.done)
-		for wait(ctx, pollEvery) == nil {
-			code, body, err := n.get("/readyz")
+		for client.Wait(ctx, pollEvery) == nil {
+			code, body, err := n.Get("/readyz")
 			v.judge(time.Now(), code, body, err)
 		}
 	}()

@@ -6,7 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kinsy/kinsy/test/s3/faultproxy"
+	"github.com/kinsy/kinsy/test/harness/client"
+	"github.com/kinsy/kinsy/test/harness/faultproxy"
+	"github.com/kinsy/kinsy/test/harness/ledger"
+	"github.com/kinsy/kinsy/test/harness/process"
+	"github.com/kinsy/kinsy/test/harness/registers"
 )
 
 const (
@@ -23,16 +27,16 @@ func TestTwoNodesOnOnePrefix(t *testing.T) {
 	w := newWorld(t)
 	w.proxy.Set(faultproxy.Plan{Latency: twoLatency})
 	first, second := w.node(quorumStore), w.node(quorumStore)
-	ok(t, first.start())
+	ok(t, first.Start())
 	p := newPair(t, first, second)
 	p.start(t, 0)
-	ok(t, p.squads[0].await(t.Context(), first, 200))
+	ok(t, p.squads[0].Await(first.Proc.While(t.Context()), 200))
 	seen := watchReadyz(first)
-	ok(t, second.start())
+	ok(t, second.Start())
 	p.start(t, 1)
-	ok(t, p.squads[1].await(t.Context(), second, 200))
+	ok(t, p.squads[1].Await(second.Proc.While(t.Context()), 200))
 	requireFenced(t, first, seen)
-	ok(t, p.squads[1].await(t.Context(), second, 200))
+	ok(t, p.squads[1].Await(second.Proc.While(t.Context()), 200))
 	p.check(t, second, 1)
 }
 
@@ -52,16 +56,16 @@ func startBoth(t *testing.T, used bool) {
 	base := int64(1)
 	if used {
 		before := w.node(quorumStore)
-		ok(t, before.start())
+		ok(t, before.Start())
 		var err error
-		base, err = fill(t.Context(), before.client(t), "/before/", 20)
+		base, err = fill(t.Context(), before.Client(t), "/before/", 20)
 		ok(t, err)
-		_, err = before.proc.terminate()
+		_, err = before.Proc.Terminate(stopLimit)
 		ok(t, err)
 	}
-	nodes := []*node{w.node(quorumStore), w.node(quorumStore)}
+	nodes := []*process.Node{w.node(quorumStore), w.node(quorumStore)}
 	for _, n := range nodes {
-		ok(t, n.launch())
+		ok(t, n.Launch())
 	}
 	p := newPair(t, nodes[0], nodes[1])
 	p.start(t, 0)
@@ -70,74 +74,67 @@ func startBoth(t *testing.T, used bool) {
 	defer timer.Stop()
 	winner := 0
 	select {
-	case <-nodes[0].proc.ended:
+	case <-nodes[0].Proc.Ended:
 		winner = 1
-	case <-nodes[1].proc.ended:
+	case <-nodes[1].Proc.Ended:
 	case <-timer.C:
-		t.Fatalf("both nodes run\n%s\n%s", nodes[0].proc.out.tail(), nodes[1].proc.out.tail())
+		t.Fatalf("both nodes run\n%s\n%s", nodes[0].Proc.Tail(), nodes[1].Proc.Tail())
 	}
 	loser := nodes[1-winner]
-	said := loser.proc.out.String()
+	said := loser.Proc.Output()
 	named := strings.Contains(said, "fenced") || !used && strings.Contains(said, "another")
-	if code := loser.proc.cmd.ProcessState.ExitCode(); code <= 0 || !named {
-		t.Errorf("the other node ended with code %d\n%s", code, loser.proc.out.tail())
+	if code := loser.Proc.ExitCode(); code <= 0 || !named {
+		t.Errorf("the other node ended with code %d\n%s", code, loser.Proc.Tail())
 	}
-	ok(t, nodes[winner].awaitReady(waitLimit))
-	ok(t, p.squads[winner].await(t.Context(), nodes[winner], 200))
+	ok(t, nodes[winner].AwaitReady(client.WaitLimit))
+	ok(t, p.squads[winner].Await(nodes[winner].Proc.While(t.Context()), 200))
 	p.check(t, nodes[winner], base)
 }
 
 // pair is two nodes, each under a load of its own. The histories are judged together.
 type pair struct {
-	squads [2]*squad
-	crowds [2]*crowd
+	squads [2]*ledger.Squad
+	crowds [2]*registers.Crowd
 }
 
-func newPair(t *testing.T, nodes ...*node) *pair {
+func newPair(t *testing.T, nodes ...*process.Node) *pair {
 	p := &pair{}
-	begin := time.Now()
 	for i, n := range nodes {
-		conns := n.clients(t, siegeClients)
+		conns := n.Clients(t, siegeClients)
 		p.squads[i] = newSquad(fmt.Sprintf("node%d", i), siegeWriters, conns, *flagSeed+uint64(i))
 		p.crowds[i] = newCrowd(siegeRegisters, conns, *flagSeed+10+uint64(i))
-		for _, c := range p.crowds[i].clients {
-			c.id += i * siegeRegisters // it is in the values
-			c.clock = func() int64 { return time.Since(begin).Nanoseconds() }
-		}
 	}
 	return p
 }
 
 func (p *pair) start(t *testing.T, i int) {
-	p.squads[i].start(t.Context())
-	p.crowds[i].start(t.Context())
+	p.squads[i].Start(t.Context())
+	p.crowds[i].Start(t.Context())
 }
 
 // check ends the load and checks what clients of both nodes were told against the history that the winner has.
-func (p *pair) check(t *testing.T, winner *node, base int64) {
-	all := &ledger{base: base}
-	var clients []*registerClient
+func (p *pair) check(t *testing.T, winner *process.Node, base int64) {
+	all := &ledger.Ledger{Base: base}
 	for i := range p.squads {
-		l, err := p.squads[i].end(base, true)
-		ok(t, err)
-		ok(t, p.crowds[i].end())
-		all.writes, all.sights, all.newest = append(all.writes, l.writes...), append(all.sights, l.sights...), max(all.newest, l.newest)
-		clients = append(clients, p.crowds[i].clients...)
+		p.squads[i].GiveUp()
+		all.Merge(p.squads[i].End(base))
+		ok(t, p.squads[i].Err())
+		ok(t, p.crowds[i].End())
 	}
-	v, events, err := all.verify(t.Context(), winner.client(t))
+	v, events, err := all.Verify(t.Context(), winner.Client(t))
 	ok(t, err)
 	t.Log(v)
-	judge(t, clients, events)
+	judge(t, events, p.crowds[:]...)
 }
 
 // watchReadyz asks /readyz of a node until its process ends, and tells whether an answer named the fence.
-func watchReadyz(n *node) <-chan string {
+func watchReadyz(n *process.Node) <-chan string {
 	seen := make(chan string, 1)
-	proc := n.proc
+	proc := n.Proc
 	go func() {
 		last := "nothing"
-		for proc.running() {
-			code, body, err := n.get("/readyz")
+		for proc.Running() {
+			code, body, err := n.Get("/readyz")
 			if err != nil {
 				continue
 			}
@@ -152,9 +149,9 @@ func watchReadyz(n *node) <-chan string {
 }
 
 // requireFenced requires that a node says that it is fenced, and ends with an error.
-func requireFenced(t *testing.T, n *node, seen <-chan string) {
+func requireFenced(t *testing.T, n *process.Node, seen <-chan string) {
 	t.Helper()
-	code, err := n.proc.exit(fenceLimit)
+	code, err := n.Proc.Exit(fenceLimit)
 	ok(t, err)
 	if code <= 0 {
 		t.Errorf("the fenced node ended with code %d", code)
@@ -162,8 +159,8 @@ func requireFenced(t *testing.T, n *node, seen <-chan string) {
 	if said := <-seen; !strings.Contains(said, "fenced") {
 		t.Errorf("/readyz of the fenced node said last: %s", said)
 	}
-	if !strings.Contains(n.proc.out.String(), "fenced") {
-		t.Errorf("the fenced node does not say why it ended:\n%s", n.proc.out.tail())
+	if !strings.Contains(n.Proc.Output(), "fenced") {
+		t.Errorf("the fenced node does not say why it ended:\n%s", n.Proc.Tail())
 	}
-	requireNoPanic(t, n.proc)
+	process.RequireNoPanic(t, n.Proc)
 }

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kinsy/kinsy/test/s3/faultproxy"
+	"github.com/kinsy/kinsy/test/harness/faultproxy"
+	"github.com/kinsy/kinsy/test/harness/history"
+	"github.com/kinsy/kinsy/test/harness/process"
 )
 
 // TestAsyncUploadSurvivesDiskLoss writes with the local commit rule through faults of the store, waits until all is
@@ -15,25 +17,25 @@ import (
 func TestAsyncUploadSurvivesDiskLoss(t *testing.T) {
 	w := newWorld(t)
 	n := w.node(quorumLocal, "--upload-interval", "50ms", "--upload-bytes", "16384")
-	ok(t, n.start())
+	ok(t, n.Start())
 	w.proxy.Set(faultproxy.Plan{Chance: map[faultproxy.Fault]float64{faultproxy.LostAnswer: 0.2, faultproxy.SlowDown: 0.2, faultproxy.Twice: 0.2}})
-	clients := n.clients(t, crashClients)
+	clients := n.Clients(t, crashClients)
 	s := newSquad("async", crashWriters, clients, *flagSeed)
-	s.start(t.Context())
-	ok(t, s.await(t.Context(), n, 5000))
-	l, err := s.end(1, false)
+	s.Start(t.Context())
+	ok(t, s.Await(n.Proc.While(t.Context()), 5000))
+	l, err := s.End(1), s.Err()
 	ok(t, err)
-	v, before, err := l.verify(t.Context(), clients[0])
+	v, before, err := l.Verify(t.Context(), clients[0])
 	ok(t, err)
 	w.proxy.Set(faultproxy.Plan{})
-	head := before[len(before)-1].revision
+	head := before[len(before)-1].Revision
 	ok(t, w.awaitUploaded(head))
-	ok(t, n.restart(true))
-	_, after, err := l.verify(t.Context(), clients[0])
+	ok(t, n.RestartEmpty())
+	_, after, err := l.Verify(t.Context(), clients[0])
 	ok(t, err)
-	ok(t, sameEvents(after, before))
+	ok(t, history.SameEvents(after, before))
 	c := w.requireChain("", head, clients[0])
-	requireNoPanic(t, n.proc)
+	process.RequireNoPanic(t, n.Proc)
 	t.Logf("%v; %d chunks", v, c.chunks)
 }
 
@@ -43,39 +45,39 @@ func TestAsyncUploadSurvivesDiskLoss(t *testing.T) {
 func TestDisagreeingLogIsSetAside(t *testing.T) {
 	w := newWorld(t)
 	first := w.node(quorumLocal, "--upload-interval", "50ms")
-	ok(t, first.start())
-	_, err := fill(t.Context(), first.client(t), "/common/", 50)
+	ok(t, first.Start())
+	_, err := fill(t.Context(), first.Client(t), "/common/", 50)
 	ok(t, err)
-	_, err = first.proc.terminate()
+	_, err = first.Proc.Terminate(stopLimit)
 	ok(t, err)
 	copied := w.node(quorumStore)
-	ok(t, os.CopyFS(copied.dir, os.DirFS(first.dir)))
+	ok(t, os.CopyFS(copied.Dir, os.DirFS(first.Dir)))
 	w.proxy.Set(faultproxy.Outage())
-	ok(t, first.start())
-	_, err = fill(t.Context(), first.client(t), "/alone/", 30)
+	ok(t, first.Start())
+	_, err = fill(t.Context(), first.Client(t), "/alone/", 30)
 	ok(t, err)
-	first.proc.kill()
+	first.Proc.Kill()
 	w.proxy.Set(faultproxy.Plan{})
-	ok(t, copied.start())
-	_, err = fill(t.Context(), copied.client(t), "/chain/", 20)
+	ok(t, copied.Start())
+	_, err = fill(t.Context(), copied.Client(t), "/chain/", 20)
 	ok(t, err)
-	_, err = copied.proc.terminate()
+	_, err = copied.Proc.Terminate(stopLimit)
 	ok(t, err)
 
-	before := files(t, first.dir)
-	ok(t, first.start())
-	c := first.client(t)
+	before := files(t, first.Dir)
+	ok(t, first.Start())
+	c := first.Client(t)
 	requireFill(t, c, "/common/", 50)
 	requireFill(t, c, "/chain/", 20)
 	requireFill(t, c, "/alone/", 0)
 	var aside string
-	for path := range files(t, first.dir) {
-		if !before[path] && strings.Contains(first.proc.out.String(), filepath.Base(path)) {
+	for path := range files(t, first.Dir) {
+		if !before[path] && strings.Contains(first.Proc.Output(), filepath.Base(path)) {
 			aside = path
 		}
 	}
 	if aside == "" {
-		t.Fatalf("no new file in %v is named by the log\n%s", files(t, first.dir), first.proc.out.tail())
+		t.Fatalf("no new file in %v is named by the log\n%s", files(t, first.Dir), first.Proc.Tail())
 	}
 	if info, err := os.Stat(aside); err != nil || info.Size() == 0 {
 		t.Errorf("%s, set aside: %v, %v", aside, info, err)

@@ -14,8 +14,10 @@ import (
 	"github.com/kinsy/kinsy/pkg/s3snap/object"
 	"github.com/kinsy/kinsy/pkg/s3snap/rowfile"
 	"github.com/kinsy/kinsy/pkg/sqllog"
-	"github.com/kinsy/kinsy/test/s3/faultproxy"
-	"github.com/kinsy/kinsy/test/s3/gateway"
+	"github.com/kinsy/kinsy/test/harness/faultproxy"
+	"github.com/kinsy/kinsy/test/harness/gateway"
+	"github.com/kinsy/kinsy/test/harness/history"
+	"github.com/kinsy/kinsy/test/harness/process"
 )
 
 const (
@@ -56,21 +58,19 @@ func newWorld(t testing.TB) *world {
 
 // config describes the object store as kinsy has it, but for the way to it.
 func (w *world) config(endpoint, keyFile string) object.Config {
-	return object.Config{URL: "s3://" + gateway.Bucket + "/" + w.prefix, KeyFile: keyFile, S3: object.S3Config{
+	return object.Config{URL: gateway.URL(w.prefix), KeyFile: keyFile, S3: object.S3Config{
 		Endpoint: endpoint, Region: gateway.Region, AccessKey: gateway.AccessKey, SecretKey: gateway.SecretKey,
 	}}
 }
 
 // flags are kinsy's flags for this world.
 func (w *world) flags(quorum int, more ...string) []string {
-	return append([]string{
-		"--object-store", "s3://" + gateway.Bucket + "/" + w.prefix, "--quorum", fmt.Sprint(quorum), "--s3-endpoint", w.proxy.URL(),
-		"--s3-region", gateway.Region, "--s3-access-key", gateway.AccessKey, "--s3-secret-key", gateway.SecretKey,
-	}, more...)
+	flags := append(gateway.Flags(w.proxy.URL(), w.prefix), "--quorum", fmt.Sprint(quorum))
+	return append(flags, more...)
 }
 
 // node describes a node of this world.
-func (w *world) node(quorum int, more ...string) *node {
+func (w *world) node(quorum int, more ...string) *process.Node {
 	w.t.Helper()
 	return newNode(w.t, w.flags(quorum, more...)...)
 }
@@ -152,7 +152,7 @@ func (w *world) requireChain(keyFile string, least int64, client *clientv3.Clien
 	defer object.Close(s)
 	c, err := readChain(w.t.Context(), s)
 	ok(w.t, err)
-	most, err := revision(w.t.Context(), client)
+	most, err := history.Revision(w.t.Context(), client)
 	ok(w.t, err)
 	if end := int64(c.end.Revision); end < least || end > most {
 		w.t.Errorf("the chain ends at revision %d, want %d to %d: %+v", end, least, most, c)
