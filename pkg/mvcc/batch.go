@@ -106,17 +106,19 @@ func (s *Store) Publish(b *Batch) {
 	}
 	s.history.append(b.records)
 	s.rows.Add(int64(len(b.Rows)))
-	if b.compact != nil {
-		// In this order: Scrub waits for the readers that saw the old one.
-		s.compacted.Store(int64(b.compact.Revision))
-		s.scrub.publish(b)
-	}
+	s.publishEpochs(b.Rows)
 	for _, c := range b.leases {
 		s.lessor.publish(c, &s.scrub)
 	}
 	last := &b.Rows[len(b.Rows)-1]
 	s.head.Store(&sqllog.Head{ID: last.ID, Epoch: last.Epoch, Revision: last.Revision})
 	s.committed.Store(b.last)
+	if b.compact != nil {
+		// After committed, which the rows of Apply may compact to. Then in this order:
+		// Scrub waits for the readers that saw the old one.
+		s.compacted.Store(int64(b.compact.Revision))
+		s.scrub.publish(b)
+	}
 	s.detachReplaced(b.records)
 	s.cache.add(b.records)
 	s.hub.notify()

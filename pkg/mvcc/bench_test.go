@@ -78,6 +78,64 @@ func BenchmarkEvaluateTxnPut(b *testing.B) {
 	}
 }
 
+// otherKeys gives n keys of their own for each id.
+func otherKeys(id, n int) [][]byte {
+	keys := make([][]byte, n)
+	for i := range keys {
+		keys[i] = fmt.Appendf(nil, "/registry/pods/%d/%08d", id, i)
+	}
+	return keys
+}
+
+// BenchmarkApply applies rows of 256 bytes, each a revision, in calls of 1 to
+// 1000.
+func BenchmarkApply(b *testing.B) {
+	for _, size := range []int{1, 100, 1000} {
+		for _, keys := range []string{"new", "existing"} {
+			b.Run(fmt.Sprintf("%s/rows=%d", keys, size), func(b *testing.B) {
+				s := newBench(b)
+				const known = 100_000
+				if keys == "existing" {
+					fill(b, s, known)
+				}
+				value := make([]byte, 256)
+				mod := make([]sqllog.Revision, known)
+				for i := range mod {
+					if keys == "existing" {
+						mod[i] = sqllog.Revision(i) + 2
+					}
+				}
+				rows := make([]sqllog.Row, size)
+				names := make([][]byte, known)
+				for i := range names {
+					names[i] = benchKey(i)
+				}
+				n := 0
+				b.ReportAllocs()
+				for b.Loop() {
+					head := s.Head()
+					for i := range rows {
+						k := n % known
+						if n++; k == 0 && keys == "new" {
+							b.StopTimer()
+							names, mod = otherKeys(n, known), make([]sqllog.Revision, known)
+							b.StartTimer()
+						}
+						rev := head.Revision + sqllog.Revision(i) + 1
+						rows[i] = sqllog.Row{ID: head.ID + sqllog.ID(i) + 1, Epoch: 1, Revision: rev, Kind: sqllog.KindPut,
+							Key: names[k], Value: value, CreateRevision: rev, PrevRevision: mod[k], Version: 1}
+						mod[k] = rev
+					}
+					if err := s.Apply(rows); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rows/s")
+			})
+		}
+	}
+}
+
 // BenchmarkEvaluateTxnUpdate is what kube-apiserver sends: compare, put, else get.
 func BenchmarkEvaluateTxnUpdate(b *testing.B) {
 	s := newBench(b)

@@ -23,6 +23,10 @@ var (
 	ErrEmptyWatchRange = errors.New("mvcc: watcher range is empty")
 	// ErrWatchNotFound: no watch of this id is on the stream.
 	ErrWatchNotFound = errors.New("mvcc: watcher does not exist")
+	// ErrDiverged: rows of another node contradict the index; nothing has changed.
+	ErrDiverged = errors.New("mvcc: rows contradict the index")
+	// ErrPending: rows were evaluated and neither published nor rolled back.
+	ErrPending = errors.New("mvcc: evaluated rows are pending")
 	// ErrClosed: the store or the watch stream was closed.
 	ErrClosed = errors.New("mvcc: closed")
 )

@@ -100,6 +100,15 @@ func (l *lessor) loaded() {
 	heap.Init(&l.due)
 }
 
+// restart is loaded for leases that are in the heap already.
+func (l *lessor) restart() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.due)
+	l.due = l.due[:0]
+	l.loaded()
+}
+
 // exists tells whether a key may be put under the lease, in the order of
 // evaluation: a lease granted or revoked before counts, committed or not.
 func (l *lessor) exists(id int64) bool {

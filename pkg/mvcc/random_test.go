@@ -40,6 +40,13 @@ var worldSteps = []struct {
 	{"progress", 20, (*world).stepProgress},
 	{"tick", 8, (*world).stepTick},
 	{"drain", 4, (*world).drain},
+	{"ship", 40, (*world).stepShip},
+	{"apply", 40, (*world).stepApply},
+	{"twin evaluates", 4, (*world).stepTwinEvaluate},
+	{"twin scrubs", 12, (*world).stepTwinScrub},
+	{"twin restarts", 2, (*world).stepTwinRestart},
+	{"compare", 3, (*world).stepCompare},
+	{"swap", 2, (*world).stepSwap},
 }
 
 func (w *world) run(steps int) {
@@ -62,12 +69,15 @@ func (w *world) run(steps int) {
 	w.stepRollback()
 	w.stepExpireAll()
 	w.checkAll()
+	w.stepCompare()
 	w.stepRestart()
+	w.stepCompare()
 }
 
 // TestRandom runs a Store and a naive model side by side: Txns in groups,
 // rollbacks, reads at any revision, compaction, interrupted scrubs, restarts,
-// leases and watches.
+// leases and watches. A second Store applies the rows of the first, and takes its
+// place now and then.
 func TestRandom(t *testing.T) {
 	seeds, steps := 12, 3000
 	if testing.Short() {

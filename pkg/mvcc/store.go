@@ -46,6 +46,9 @@ type Config struct {
 	ProgressInterval time.Duration
 	// Logger receives the store's messages; nil means logrus' standard logger.
 	Logger logrus.FieldLogger
+	// Head is the newest row to load, for a log that holds rows above it which are
+	// not known to be committed: they are left to Apply. The zero Head means all.
+	Head sqllog.Head
 	// Now is the clock of leases; nil means time.Now.
 	Now func() time.Time
 
@@ -95,6 +98,9 @@ type Store struct {
 	compacted atomic.Int64                // revision; neverCompacted if there is none
 	rows      atomic.Int64                // rows kept in the log
 	damage    atomic.Pointer[error]
+	epochs    atomic.Pointer[[]EpochStart] // never changed, but replaced
+
+	applying Batch // Apply's own
 
 	history history
 	cache   cache
@@ -166,6 +172,7 @@ type loader struct {
 	started    time.Time
 	reported   time.Time
 	rows       int64
+	epochs     epochList
 	upTo       sqllog.ID
 }
 
@@ -173,7 +180,10 @@ type loader struct {
 const reportEvery = 2 * time.Second
 
 func (s *Store) load(ctx context.Context) error {
-	head := s.log.Head()
+	head := s.cfg.Head
+	if head == (sqllog.Head{}) {
+		head = s.log.Head()
+	}
 	now := time.Now()
 	l := &loader{s: s, compaction: s.log.Compaction(), started: now, reported: now, upTo: head.ID}
 	if err := s.log.ScanKeys(ctx, 0, head.ID, l.row); err != nil {
@@ -188,6 +198,7 @@ func (s *Store) load(ctx context.Context) error {
 	s.revision, s.nextID, s.epoch = int64(head.Revision), head.ID+1, max(head.Epoch, 1)
 	s.committed.Store(s.revision)
 	s.head.Store(&head)
+	s.loadEpochs(&l.epochs, head)
 	s.rows.Store(l.rows)
 	s.compact = neverCompacted
 	if rev := int64(l.compaction.Revision); rev > 0 {
@@ -207,6 +218,7 @@ func (s *Store) load(ctx context.Context) error {
 func (l *loader) row(r *sqllog.Row) error {
 	s := l.s
 	l.rows++
+	l.epochs.row(r)
 	if l.rows&0x3fff == 0 && time.Since(l.reported) > reportEvery {
 		l.reported = time.Now()
 		s.cfg.Logger.WithFields(logrus.Fields{"rows": l.rows, "id": r.ID, "of": l.upTo}).Info("loading the index")

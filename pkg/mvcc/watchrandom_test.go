@@ -13,16 +13,44 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/kinsy/kinsy/pkg/sqllog"
 )
 
 // crowd is writers, readers, watchers and a compactor on one Store at the same
 // time.
 type crowd struct {
 	*db
-	seed uint64
+	seed    uint64
+	primary *db // the db is a Replica of it; or it is the db itself
 
 	mu      sync.Mutex // the commit pipeline
 	history []*mvccpb.Event
+	ahead   []sqllog.Row // not applied
+}
+
+// commit publishes a batch, and has the Replica apply what is not yet, mostly.
+func (c *crowd) commit(g *gen, b *Batch) error {
+	if err := c.primary.log.Append(b.Rows); err != nil {
+		return err
+	}
+	c.primary.store.Publish(b)
+	if c.primary == c.db {
+		return nil
+	}
+	if c.ahead = append(c.ahead, b.Rows...); g.chance(40) {
+		return nil
+	}
+	return c.follow()
+}
+
+func (c *crowd) follow() error {
+	rows := c.ahead
+	c.ahead = nil
+	if err := c.log.Append(rows); err != nil {
+		return err
+	}
+	return c.store.Apply(rows)
 }
 
 // write commits one random Txn of puts and deletes, and notes its events.
@@ -40,11 +68,8 @@ func (c *crowd) writeSome(g *gen) error {
 		}
 	}
 	b := &Batch{}
-	a, err := c.store.EvaluateTxn(context.Background(), b, r)
+	a, err := c.primary.store.EvaluateTxn(context.Background(), b, r)
 	if err != nil {
-		return err
-	}
-	if err := c.log.Append(b.Rows); err != nil {
 		return err
 	}
 	for _, rec := range b.records {
@@ -54,13 +79,15 @@ func (c *crowd) writeSome(g *gen) error {
 			ev.Type = mvccpb.Event_DELETE
 		}
 		ev.Kv.Value, _ = rec.cached()
-		if p := c.store.previous(rec); p != nil {
+		if p := c.primary.store.previous(rec); p != nil {
 			ev.PrevKv = &mvccpb.KeyValue{}
 			p.keyValue(ev.PrevKv)
 		}
 		c.history = append(c.history, ev)
 	}
-	c.store.Publish(b)
+	if err := c.commit(g, b); err != nil {
+		return err
+	}
 	_, err = a.Complete(context.Background())
 	return err
 }
@@ -96,10 +123,9 @@ func (c *crowd) readSome(g *gen) error {
 func (c *crowd) compactSome(g *gen) error {
 	c.mu.Lock()
 	b := &Batch{}
-	err := c.store.EvaluateCompact(b, c.store.Revision()-g.Int64N(40))
+	err := c.primary.store.EvaluateCompact(b, c.primary.store.Revision()-g.Int64N(40))
 	if err == nil {
-		err = c.log.Append(b.Rows)
-		c.store.Publish(b)
+		err = c.commit(g, b)
 	}
 	c.mu.Unlock()
 	if errors.Is(err, ErrCompacted) {
@@ -347,13 +373,22 @@ func sameEvent(req WatchRequest, got, want *mvccpb.Event) bool {
 
 // TestWatchersInACrowd: whatever happens at the same time, every watch gets each
 // event from its start on, in order and once, and progress promises the truth.
-func TestWatchersInACrowd(t *testing.T) {
+func TestWatchersInACrowd(t *testing.T) { runCrowd(t, false) }
+
+// TestWatchersOfAReplica is TestWatchersInACrowd on a Store that applies what
+// another one evaluates.
+func TestWatchersOfAReplica(t *testing.T) { runCrowd(t, true) }
+
+func runCrowd(t *testing.T, replica bool) {
 	seed := *seedFlag
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano()) % 1_000_000_000
 	}
 	t.Logf("seed=%d", seed)
 	c := &crowd{db: newDB(t, Config{CacheBytes: 500, limits: small}), seed: seed}
+	if c.primary = c.db; replica {
+		c.primary = newDB(t, Config{CacheBytes: 500, limits: small})
+	}
 	var writers, rest sync.WaitGroup
 	done := make(chan struct{})
 	for i := range uint64(2) {
@@ -396,6 +431,11 @@ func TestWatchersInACrowd(t *testing.T) {
 		})
 	}
 	writers.Wait()
+	c.mu.Lock()
+	if err := c.follow(); err != nil {
+		t.Error(err)
+	}
+	c.mu.Unlock()
 	close(done)
 	rest.Wait()
 	for _, all := range results {

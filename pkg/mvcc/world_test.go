@@ -42,6 +42,11 @@ type world struct {
 	expiry map[int64]time.Time // of committed leases
 	leases []int64             // every id ever granted
 
+	twin      *worldTwin   // another node, which applies what is committed here
+	ship      []sqllog.Row // committed, and not yet in the twin's log
+	epochs    []EpochStart // of all rows committed
+	epochRows int
+
 	streams []*worldStream
 	counts  map[string]int
 }
@@ -64,12 +69,26 @@ func newWorld(t *testing.T, seed uint64, onDisk bool) *world {
 	w := &world{T: t, gen: newGen(seed), clock: newClock(), expiry: map[int64]time.Time{}, counts: map[string]int{}}
 	w.com = newModel()
 	w.cur = w.com
+	w.open = logOpener(t, onDisk)
+	w.start()
+	w.startTwin(onDisk)
+	t.Cleanup(func() {
+		w.store.Close()
+		w.must(w.log.Close())
+	})
+	return w
+}
+
+// logOpener gives what opens a log of its own, each time as it was closed.
+func logOpener(t *testing.T, onDisk bool) func() worldLog {
 	var memory *mvcctest.Log
 	path := filepath.Join(t.TempDir(), "log.db")
-	w.open = func() worldLog {
+	return func() worldLog {
 		if onDisk {
 			log, err := sqllog.Open(context.Background(), sqllog.Config{Path: path, Logger: quiet()})
-			w.must(err)
+			if err != nil {
+				t.Fatal(err)
+			}
 			return log
 		}
 		if memory == nil {
@@ -79,12 +98,6 @@ func newWorld(t *testing.T, seed uint64, onDisk bool) *world {
 		}
 		return memory
 	}
-	w.start()
-	t.Cleanup(func() {
-		w.store.Close()
-		w.must(w.log.Close())
-	})
-	return w
 }
 
 func (w *world) must(err error) {
@@ -97,13 +110,25 @@ func (w *world) must(err error) {
 func (w *world) start() {
 	w.Helper()
 	w.log = w.open()
-	cfg := Config{CacheBytes: 200, ProgressInterval: -1, Logger: quiet(), Now: w.clock.time, limits: small}
-	var err error
-	w.store, err = load(context.Background(), w.log, cfg)
-	w.must(err)
+	w.store = w.loadStore(w.log, sqllog.Head{})
 	for id, ttl := range w.com.leases {
 		w.expiry[id] = w.clock.now.Add(ttlDuration(ttl))
 	}
+}
+
+func (w *world) loadStore(log Log, head sqllog.Head) *Store {
+	w.Helper()
+	cfg := Config{CacheBytes: 200, ProgressInterval: -1, Logger: quiet(), Now: w.clock.time, Head: head, limits: small}
+	s, err := load(context.Background(), log, cfg)
+	w.must(err)
+	return s
+}
+
+// append makes rows durable, which are then committed.
+func (w *world) append(rows []sqllog.Row) {
+	w.Helper()
+	w.must(w.log.Append(rows))
+	w.committed(rows)
 }
 
 // group is the batch that is forming: sometimes a new one.
@@ -205,7 +230,7 @@ func (w *world) stepCommit() {
 	}
 	g := w.groups[0]
 	w.groups = w.groups[1:]
-	w.must(w.log.Append(g.batch.Rows))
+	w.append(g.batch.Rows)
 	w.store.Publish(g.batch)
 	w.published(g)
 	for _, a := range g.answers {
@@ -261,7 +286,7 @@ func (w *world) release(g *worldGroup) {
 func (w *world) stepRestart() {
 	if len(w.groups) > 0 && w.chance(50) {
 		g := w.groups[0]
-		w.must(w.log.Append(g.batch.Rows))
+		w.append(g.batch.Rows)
 		w.com = g.after
 	}
 	w.store.Close()
@@ -312,7 +337,7 @@ func (w *world) checkRows() {
 	if w.com.compacted == 0 {
 		return
 	}
-	want := int64(len(w.com.state(w.com.compacted)) + len(w.com.leases))
+	want := int64(len(w.com.state(w.com.compacted)) + len(w.com.leases) + w.epochRows)
 	for rev := w.com.compacted + 1; rev <= w.com.rev(); rev++ {
 		want += int64(len(w.com.revs[rev-1].events))
 	}

@@ -1,16 +1,14 @@
 package sqllog
 
-import (
-	"fmt"
-	"time"
-)
+import "fmt"
 
 // Append writes rows as one group: when it returns nil they are durable, and
 // after an error none of them is visible. rows[0].ID must follow the head
 // (ErrGap), and the rows must keep the invariants in doc.go (ErrInvalidRow). An
 // ErrIO leaves open whether the group is on disk: Recover tells, and no write is
 // taken before it. Append blocks for one fsync; it is not cancelled once it has
-// begun. The rows may be reused after it returns.
+// begun. The rows may be reused after it returns. The promise is not looked at:
+// that is AppendIn; but it is raised to the epoch of the newest row.
 func (l *Log) Append(rows []Row) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -20,23 +18,13 @@ func (l *Log) Append(rows []Row) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	if err := follows(l.Head(), rows); err != nil {
-		return err
-	}
-	start := time.Now()
-	err := l.moveHeadLocked(func(w *writer) error { return w.insert(rows) })
-	l.metrics.commit(len(rows), time.Since(start), err)
-	if err != nil {
-		return fmt.Errorf("append rows %d to %d: %w", rows[0].ID, rows[len(rows)-1].ID, err)
-	}
-	last := &rows[len(rows)-1]
-	l.head.Store(&Head{ID: last.ID, Epoch: last.Epoch, Revision: last.Revision})
-	l.ckpt.wrote(rowsSize(rows))
-	return nil
+	return l.appendLocked(0, rows)
 }
 
-// follows checks the invariants that tie rows to the head and to each other.
-func follows(start Head, rows []Row) error {
+// Follows checks what Append would refuse: rows that do not follow a head
+// (ErrGap), and those that break an invariant, by themselves or together
+// (ErrInvalidRow). All changes of the head's revision are taken to be in the log.
+func Follows(start Head, rows []Row) error {
 	o := newOrder(start, false)
 	for i := range rows {
 		if err := o.next(&rows[i]); err != nil {

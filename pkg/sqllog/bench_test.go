@@ -35,7 +35,14 @@ func fillGroup(rows []Row, from ID, value []byte) {
 	}
 }
 
-func BenchmarkAppend(b *testing.B) {
+func BenchmarkAppend(b *testing.B) { benchAppend(b, (*Log).Append) }
+
+// BenchmarkAppendIn is BenchmarkAppend under a promise.
+func BenchmarkAppendIn(b *testing.B) {
+	benchAppend(b, func(l *Log, rows []Row) error { return l.AppendIn(1, rows) })
+}
+
+func benchAppend(b *testing.B, call func(*Log, []Row) error) {
 	value := bytes.Repeat([]byte("v"), 256)
 	for _, n := range []int{1, 10, 100} {
 		b.Run(fmt.Sprintf("rows=%d", n), func(b *testing.B) {
@@ -45,7 +52,7 @@ func BenchmarkAppend(b *testing.B) {
 			groups := 0
 			for b.Loop() {
 				fillGroup(rows, l.Head().ID+1, value)
-				if err := l.Append(rows); err != nil {
+				if err := call(l, rows); err != nil {
 					b.Fatal(err)
 				}
 				groups++

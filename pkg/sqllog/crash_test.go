@@ -47,7 +47,7 @@ func writeUntilKilled(path string) error {
 	}
 	for {
 		head := l.Head()
-		if err := l.Append(group(head, crashGroup(head.Revision+1))); err != nil {
+		if err := appendInNext(l); err != nil {
 			return err
 		}
 		if _, err := fmt.Println(l.Head().ID); err != nil {
@@ -71,8 +71,28 @@ func writeUntilKilled(path string) error {
 	}
 }
 
+// appendInNext appends the next group, every eighth one in a new epoch, which is
+// promised before every other time.
+func appendInNext(l *Log) error {
+	next := l.Head().Revision + 1
+	e := crashEpoch(next)
+	if next%16 == 0 {
+		if _, err := l.Promise(e); err != nil {
+			return err
+		}
+	}
+	rows := group(l.Head(), crashGroup(next))
+	for i := range rows {
+		rows[i].Epoch = e
+	}
+	return l.AppendIn(e, rows)
+}
+
+func crashEpoch(r Revision) Epoch { return Epoch(r/8) + 1 }
+
 // TestKill kills the writing process at random moments. What it acknowledged is
-// there afterwards, in whole groups, and the log goes on.
+// there afterwards, in whole groups, with a promise of their epoch, and the log
+// goes on.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	rounds := 6
@@ -87,10 +107,13 @@ func TestKill(t *testing.T) {
 		if l.Head().ID < acked {
 			t.Fatalf("head is %d, %d was acknowledged", l.Head().ID, acked)
 		}
+		if promise, e := Epoch(l.promise.Load()), l.Head().Epoch; promise < e || promise > e+1 || e != crashEpoch(l.Head().Revision) {
+			t.Fatalf("epoch %d is promised, head is %+v", promise, l.Head())
+		}
 		// Rows of the last thousand but five hundred may have been removed.
 		first := max(1, l.Head().ID-400)
 		wholeGroups(t, l, firstOfRevision(t, l, first), crashGroup)
-		if err := l.Append(group(l.Head(), crashGroup(l.Head().Revision+1))); err != nil {
+		if err := appendInNext(l); err != nil {
 			t.Fatal(err)
 		}
 		if err := l.Close(); err != nil {

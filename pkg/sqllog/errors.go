@@ -22,6 +22,8 @@ var (
 	// ErrOtherCluster: the log belongs to another cluster than Config says; it was
 	// not touched.
 	ErrOtherCluster = errors.New("log belongs to another cluster")
+	// ErrPromised: a higher epoch is promised; nothing was written.
+	ErrPromised = errors.New("a higher epoch is promised")
 	// ErrMissing: a row that was asked for by id is not in the log.
 	ErrMissing = errors.New("row is not in the log")
 	// ErrClosed: the log was closed.

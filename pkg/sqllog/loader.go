@@ -253,6 +253,11 @@ func (l *Loader) putMeta(head Head, c Compaction) error {
 	if err := l.w.putIdentity(id); err != nil {
 		return err
 	}
+	if head.Epoch > 0 {
+		if err := l.w.putPromise(head.Epoch); err != nil {
+			return err
+		}
+	}
 	if removed := l.removedHead(head); removed.ID > 0 {
 		if err := l.w.putMeta(metaRemovedHead, encodeHead(removed)); err != nil {
 			return err

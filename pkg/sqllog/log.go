@@ -50,6 +50,10 @@ type Log struct {
 
 	head       atomic.Pointer[Head]
 	compaction atomic.Pointer[Compaction] // as meta has it
+	promise    atomic.Int64               // as meta has it; changed under mu
+	noted      atomic.Pointer[Head]       // of NoteCommitted
+	recorded   ID                         // of it, as meta has it; under mu
+	opened     Head                       // what Committed tells; never changed once the log is open
 
 	readers *readers
 	ckpt    *checkpointer
@@ -121,7 +125,11 @@ func (l *Log) open(create bool, steps []migration) error {
 	}
 	l.head.Store(&s.head)
 	l.removed = s.removed
+	l.promise.Store(int64(s.promise))
 	l.compaction.Store(&s.compaction)
+	if err := l.openCommitted(s.head); err != nil {
+		return err
+	}
 	if l.readers, err = openReaders(l.cfg, l.d); err != nil {
 		return err
 	}
@@ -217,6 +225,7 @@ func (l *Log) Recover(ctx context.Context) (Head, error) {
 	if err != nil {
 		return Head{}, fmt.Errorf("recover log: %w", err)
 	}
+	l.promise.Store(int64(s.promise))
 	l.head.Store(&s.head)
 	l.removed = s.removed
 	l.compaction.Store(&s.compaction)

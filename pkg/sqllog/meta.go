@@ -16,12 +16,15 @@ const (
 	metaRecovered     = "recovered_at" // written by Recover
 	metaClusterID     = "cluster_id"   // written once, like node_id: 8 bytes, big endian
 	metaNodeID        = "node_id"
+	metaCommitted     = "committed" // a head: rows up to it are committed
+	metaPromise       = "promise"   // the highest epoch promised: 8 bytes, big endian
 )
 
 // state is what the database says beside the rows.
 type state struct {
 	head       Head
-	removed    Head // the newest row that was removed; the zero Head if none was
+	removed    Head  // the newest row that was removed; the zero Head if none was
+	promise    Epoch // as recorded; 0 for none
 	compaction Compaction
 }
 
@@ -43,6 +46,9 @@ func (w *writer) loadState() (state, error) {
 		if h.ID > s.head.ID {
 			s.head = h
 		}
+	}
+	if s.promise, err = w.readPromise(); err != nil {
+		return state{}, fmt.Errorf("meta entry %s: %w", metaPromise, err)
 	}
 	value, err := w.readMeta(metaCompaction)
 	if err != nil || value == nil {

@@ -21,6 +21,12 @@ func (l *Log) Truncate(ctx context.Context, to Head) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	return l.truncateLocked(0, to)
+}
+
+// truncateLocked truncates in epoch e; 0 if there is none to promise. The caller
+// has checked the promise.
+func (l *Log) truncateLocked(e Epoch, to Head) error {
 	head := l.Head()
 	switch {
 	case to.ID < 0 || to.ID > head.ID:
@@ -28,8 +34,9 @@ func (l *Log) Truncate(ctx context.Context, to Head) error {
 	case to.ID < l.removed.ID:
 		return fmt.Errorf("%w: truncate to %d below row %d, which is compacted", ErrGap, to.ID, l.removed.ID)
 	case to == head:
-		return nil
+		return l.promiseLocked(e)
 	}
+	raise := l.raiseTo(e)
 	err := l.moveHeadLocked(func(w *writer) error {
 		if err := w.mayEndAt(to, head, l.removed); err != nil {
 			return err
@@ -37,11 +44,20 @@ func (l *Log) Truncate(ctx context.Context, to Head) error {
 		if err := w.truncate.bind(int64(to.ID)).exec(); err != nil {
 			return err
 		}
-		return w.putMeta(metaHead, encodeHead(to))
+		err := w.putMeta(metaHead, encodeHead(to))
+		if err == nil && raise > 0 {
+			err = w.putPromise(raise)
+		}
+		if err == nil && l.recorded > to.ID {
+			err = w.putCommitted(to)
+		}
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("truncate above row %d: %w", to.ID, err)
 	}
+	l.raised(raise)
+	l.recorded = min(l.recorded, to.ID)
 	l.head.Store(&to)
 	l.ckpt.wrote(int64(head.ID-to.ID) * rowOverhead)
 	return nil
@@ -92,11 +108,15 @@ func (l *Log) Remove(ids []ID, c Compaction) error {
 		return fmt.Errorf("%w: ids to remove do not ascend", ErrInvalidRow)
 	}
 	removed := l.removed
+	committed, record := l.committedLocked(nil)
 	err := l.writeLocked(func(w *writer) (err error) {
 		if removed, err = w.recordRemoved(ids[len(ids)-1], removed); err != nil {
 			return err
 		}
-		if err = w.deleteRows(ids); err != nil || c.Revision == 0 {
+		if err = w.deleteRows(ids); err == nil && record {
+			err = w.putCommitted(committed)
+		}
+		if err != nil || c.Revision == 0 {
 			return err
 		}
 		return w.putMeta(metaCompaction, encodeCompaction(c.Revision, EncodeDeleted(c.Deleted)))
@@ -109,6 +129,9 @@ func (l *Log) Remove(ids []ID, c Compaction) error {
 		return fmt.Errorf("remove %d rows: %w", len(ids), err)
 	}
 	l.removed = removed
+	if record {
+		l.recorded = committed.ID
+	}
 	l.metrics.removed.Add(int64(len(ids)))
 	l.ckpt.wrote(int64(len(ids)) * rowOverhead)
 	return nil

@@ -101,6 +101,7 @@ func (s *salvager) meta() {
 		{metaCompaction, func(b []byte) error { _, err := decodeCompaction(b); return err }},
 		{metaClusterID, checkID},
 		{metaNodeID, checkID},
+		{metaPromise, func(b []byte) error { _, err := decodePromise(b); return err }},
 	} {
 		value, err := s.readMeta(m.name)
 		if err == nil && value != nil {

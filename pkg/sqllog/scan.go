@@ -10,7 +10,7 @@ import (
 // A scan reads up to scanRows rows, or a little over scanBytes bytes of them, at
 // once, and then hands them out.
 const (
-	scanRows  = 1000
+	scanRows  = 250
 	scanBytes = 1 << 20
 )
 

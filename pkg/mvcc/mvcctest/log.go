@@ -20,6 +20,7 @@ type Hooks struct {
 	// Append may keep the rows in spite of an error, as a disk may that fails
 	// after it has written.
 	Append   func(rows []sqllog.Row) (keep bool, err error)
+	Promise  func(e sqllog.Epoch) error
 	Recover  func() error
 	Truncate func(to sqllog.Head) error
 	Remove   func(ids []sqllog.ID) error
@@ -38,6 +39,7 @@ type Log struct {
 	rows       []sqllog.Row // by id
 	head       sqllog.Head  // what Append goes on from
 	removed    sqllog.Head
+	promise    sqllog.Epoch
 	opened     sqllog.Compaction // as it was when the log was opened
 	compaction sqllog.Compaction
 }
@@ -51,7 +53,7 @@ func (l *Log) Reopen() *Log {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return &Log{
-		hooks: l.hooks, rows: slices.Clone(l.rows), head: l.lastLocked(), removed: l.removed,
+		hooks: l.hooks, rows: slices.Clone(l.rows), head: l.lastLocked(), removed: l.removed, promise: l.promise,
 		opened: l.compaction, compaction: l.compaction,
 	}
 }
@@ -88,6 +90,11 @@ func (l *Log) Rows(context.Context) (int64, error) {
 
 // Append adds rows that follow the head.
 func (l *Log) Append(rows []sqllog.Row) error {
+	return l.append(0, rows)
+}
+
+// append is Append, in epoch e unless that is 0.
+func (l *Log) append(e sqllog.Epoch, rows []sqllog.Row) error {
 	var failure error
 	if hook := l.hook().Append; hook != nil {
 		keep, err := hook(rows)
@@ -98,6 +105,9 @@ func (l *Log) Append(rows []sqllog.Row) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err := l.mayWriteLocked(e); err != nil {
+		return err
+	}
 	head := l.head
 	for i := range rows {
 		r := &rows[i]
@@ -109,6 +119,7 @@ func (l *Log) Append(rows []sqllog.Row) error {
 		}
 		head = sqllog.Head{ID: r.ID, Epoch: r.Epoch, Revision: r.Revision}
 	}
+	l.promise = max(l.promise, e)
 	for i := range rows {
 		r := rows[i]
 		r.Key, r.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
@@ -147,7 +158,12 @@ func (l *Log) lastLocked() sqllog.Head {
 }
 
 // Truncate removes the rows above a head.
-func (l *Log) Truncate(_ context.Context, to sqllog.Head) error {
+func (l *Log) Truncate(ctx context.Context, to sqllog.Head) error {
+	return l.truncate(ctx, 0, to)
+}
+
+// truncate is Truncate, in epoch e unless that is 0.
+func (l *Log) truncate(_ context.Context, e sqllog.Epoch, to sqllog.Head) error {
 	if hook := l.hook().Truncate; hook != nil {
 		if err := hook(to); err != nil {
 			return err
@@ -155,6 +171,9 @@ func (l *Log) Truncate(_ context.Context, to sqllog.Head) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err := l.mayWriteLocked(e); err != nil {
+		return err
+	}
 	if to.ID > l.head.ID || to.ID < l.removed.ID {
 		return fmt.Errorf("%w: truncate to %d", sqllog.ErrGap, to.ID)
 	}
@@ -170,6 +189,7 @@ func (l *Log) Truncate(_ context.Context, to sqllog.Head) error {
 	if to.ID == 0 && to != (sqllog.Head{Revision: 1}) {
 		return fmt.Errorf("%w: truncate to %+v", sqllog.ErrInvalidRow, to)
 	}
+	l.promise = max(l.promisedLocked(), e)
 	l.rows, l.head = l.rows[:at], to
 	return nil
 }

@@ -164,18 +164,21 @@ func testClose(f *fixture) {
 	f.check(f.log.Close())
 	ctx := f.Context()
 	for name, call := range map[string]func() error{
-		"Append":    func() error { return f.log.Append(rows) },
-		"gap":       func() error { return f.log.Append(all) },
-		"Scan":      func() error { return f.log.Scan(ctx, 0, 10, func(*sqllog.Row) error { return nil }) },
-		"ScanKeys":  func() error { return f.log.ScanKeys(ctx, 0, 10, func(*sqllog.Row) error { return nil }) },
-		"Values":    func() error { _, err := f.log.Values(ctx, []sqllog.ID{1}); return err },
-		"Truncate":  func() error { return f.log.Truncate(ctx, sqllog.Head{Revision: 1}) },
-		"Remove":    func() error { return f.log.Remove([]sqllog.ID{1}, sqllog.Compaction{}) },
-		"Recover":   func() error { _, err := f.log.Recover(ctx); return err },
-		"Size":      func() error { _, err := f.log.Size(ctx); return err },
-		"FreePages": func() error { _, _, err := f.log.FreePages(ctx); return err },
-		"Shrink":    func() error { _, err := f.log.Shrink(1); return err },
-		"Rows":      func() error { _, err := f.log.Rows(ctx); return err },
+		"Append":     func() error { return f.log.Append(rows) },
+		"gap":        func() error { return f.log.Append(all) },
+		"Scan":       func() error { return f.log.Scan(ctx, 0, 10, func(*sqllog.Row) error { return nil }) },
+		"ScanKeys":   func() error { return f.log.ScanKeys(ctx, 0, 10, func(*sqllog.Row) error { return nil }) },
+		"Values":     func() error { _, err := f.log.Values(ctx, []sqllog.ID{1}); return err },
+		"Truncate":   func() error { return f.log.Truncate(ctx, sqllog.Head{Revision: 1}) },
+		"Promise":    func() error { _, err := f.log.Promise(7); return err },
+		"AppendIn":   func() error { return f.log.AppendIn(7, rows) },
+		"TruncateIn": func() error { return f.log.TruncateIn(7, sqllog.Head{Revision: 1}) },
+		"Remove":     func() error { return f.log.Remove([]sqllog.ID{1}, sqllog.Compaction{}) },
+		"Recover":    func() error { _, err := f.log.Recover(ctx); return err },
+		"Size":       func() error { _, err := f.log.Size(ctx); return err },
+		"FreePages":  func() error { _, _, err := f.log.FreePages(ctx); return err },
+		"Shrink":     func() error { _, err := f.log.Shrink(1); return err },
+		"Rows":       func() error { _, err := f.log.Rows(ctx); return err },
 	} {
 		if err := call(); !errors.Is(err, sqllog.ErrClosed) {
 			f.Errorf("%s after Close: %v", name, err)

@@ -78,6 +78,7 @@ func (f *loading) finish(l Loader, head sqllog.Head, c sqllog.Compaction) {
 func (f *loading) goesOn(want sqllog.Head) {
 	f.Helper()
 	f.headIs(want)
+	f.promised(want.Epoch)
 	next := f.fill(2, 2)
 	if next[0].ID != want.ID+1 || next[0].Revision != want.Revision+1 {
 		f.Fatalf("log goes on with row %d of revision %d after %+v", next[0].ID, next[0].Revision, want)
@@ -85,6 +86,7 @@ func (f *loading) goesOn(want sqllog.Head) {
 	f.headIs(headOf(next))
 	f.check(f.log.Truncate(f.Context(), want))
 	f.headIs(want)
+	f.promised(headOf(next).Epoch)
 }
 
 func testLoadEmpty(f *loading) {

@@ -20,6 +20,10 @@ type Log interface {
 	ScanKeys(ctx context.Context, after, upTo sqllog.ID, fn func(*sqllog.Row) error) error
 	Values(ctx context.Context, ids []sqllog.ID) ([][]byte, error)
 	Truncate(ctx context.Context, to sqllog.Head) error
+	Promise(e sqllog.Epoch) (sqllog.Head, error)
+	Promised() sqllog.Epoch
+	AppendIn(e sqllog.Epoch, rows []sqllog.Row) error
+	TruncateIn(e sqllog.Epoch, to sqllog.Head) error
 	Remove(ids []sqllog.ID, c sqllog.Compaction) error
 	Head() sqllog.Head
 	Compaction() sqllog.Compaction
@@ -63,6 +67,11 @@ func Run(t *testing.T, open func(t *testing.T, dir string) Log) {
 		{"compaction is recorded", testCompaction},
 		{"several epochs", testEpochs},
 		{"epochs diverge", testEpochsDiverge},
+		{"promise", testPromise},
+		{"append under a promise", testPromiseAppend},
+		{"truncate under a promise", testPromiseTruncate},
+		{"removal keeps the promise", testPromiseRemoved},
+		{"promise during appends", testPromiseRace},
 		{"removal is held", testHold},
 		{"close ends the wait for a hold", testHoldClose},
 		{"scans under a hold", testHoldScans},

@@ -1,0 +1,377 @@
+package elect
+
+import (
+	"time"
+
+	"github.com/kinsy/kinsy/internal/rules"
+	"github.com/kinsy/kinsy/pkg/sqllog"
+)
+
+// stage is how far an election is.
+type stage uint8
+
+const (
+	watching   stage = iota // nothing is suspected, or the node waits to try again
+	asking                  // the others are asked whether they hear a Primary
+	locking                 // the Elector's lock is being taken
+	raising                 // the epoch is being raised
+	auditing                // the members are asked for a promise
+	appointing              // one of them is to become Primary
+)
+
+func (s stage) String() string {
+	return [...]string{"watching", "asking", "locking", "raising", "auditing", "appointing"}[s]
+}
+
+// election is what a node does to get a Primary where there is none.
+type election struct {
+	stage     stage
+	notBefore time.Duration // when another one may begin
+	deadline  time.Duration // of the stage
+	again     time.Duration // when the messages of the stage are sent again
+	holder    bool          // this node has taken the Elector's lock
+	deferred  bool          // another Elector was left to act
+
+	seq      uint64
+	silent   map[NodeID]bool // who answered that it hears no Primary
+	handOver bool            // this node is the Primary and wants another one
+	prefer   NodeID
+
+	cluster Cluster             // as raised
+	answers map[NodeID]Position // of the audit
+	enough  time.Duration       // when enough of them were there; negative before
+	chosen  NodeID
+}
+
+func (e *election) init() { e.enough = -1 }
+
+// heardPrimary ends an election that is not needed any more.
+func (e *election) heardPrimary(c *Core, epoch sqllog.Epoch) {
+	e.deferred = false
+	if e.stage != watching && epoch >= e.cluster.Epoch && epoch >= c.promising {
+		e.rest(c, 0)
+	}
+}
+
+// rest ends an attempt; another one may begin after a time.
+func (e *election) rest(c *Core, after time.Duration) {
+	e.stage, e.handOver, e.prefer = watching, false, 0
+	e.notBefore = c.now + after
+}
+
+// yield leaves the election to another node, which audits for an epoch.
+func (e *election) yield(c *Core, epoch sqllog.Epoch) {
+	e.holder = false
+	if e.stage != watching && (e.cluster.Epoch < epoch || e.stage < auditing) {
+		e.backOff(c)
+	}
+}
+
+// backOff ends an attempt for a random time, so that two Electors do not keep each
+// other from success.
+func (e *election) backOff(c *Core) {
+	most := int64(c.cfg.Suspicion / 2)
+	e.rest(c, c.cfg.Heartbeat+time.Duration(c.random(most)))
+}
+
+func (c *Core) random(n int64) int64 {
+	if c.cfg.Random == nil {
+		return n / 2
+	}
+	return c.cfg.Random(n)
+}
+
+// Elector reports whether this node holds the Elector's lock as far as it knows,
+// and how far an election of its is.
+func (c *Core) Elector() (holder bool, stage string) {
+	return c.election.holder, c.election.stage.String()
+}
+
+// tickElection moves an election on by time.
+func (c *Core) tickElection() {
+	e := &c.election
+	switch {
+	case e.stage == watching:
+		c.watch()
+	case c.now >= e.deadline:
+		c.overdue()
+	case c.now >= e.again && (e.stage == auditing || e.stage == appointing):
+		c.sendStage()
+	case e.stage == auditing:
+		c.choose()
+	}
+}
+
+// watch begins an election where one is needed.
+func (c *Core) watch() {
+	e := &c.election
+	if c.now < e.notBefore {
+		return
+	}
+	if c.role == Primary {
+		if c.refused >= 0 && c.now-c.refused > c.cfg.Suspicion {
+			e.prefer = c.cfg.Self
+			c.takeLock(true)
+		}
+		return
+	}
+	if !c.suspects() {
+		return
+	}
+	e.stage, e.deadline = asking, c.now+c.cfg.Suspicion/4
+	e.seq++
+	e.silent = map[NodeID]bool{c.cfg.Self: true}
+	for _, n := range c.cluster.Members {
+		if n != c.cfg.Self {
+			c.send(n, Ask{Seq: e.seq})
+		}
+	}
+	c.countSilent()
+}
+
+// overdue ends a stage that took too long.
+func (c *Core) overdue() {
+	e := &c.election
+	if e.stage == asking && c.mayElect() && len(e.silent) >= c.cluster.AuditNeed() {
+		c.takeLock(false) // fewer than a majority can elect; that the lock has expired is enough
+		return
+	}
+	e.backOff(c)
+}
+
+func (c *Core) mayElect() bool { return c.cluster.IsMember(c.cfg.Self) }
+
+func (c *Core) onAsk(from NodeID, m Ask) {
+	p, epoch := c.hears()
+	c.send(from, Answer{Seq: m.Seq, Primary: p, Epoch: epoch, Elector: c.election.holder})
+}
+
+func (c *Core) onAnswer(from NodeID, m Answer) {
+	e := &c.election
+	if e.stage != asking || m.Seq != e.seq || !c.cluster.IsMember(from) {
+		return
+	}
+	switch {
+	case m.Primary != 0:
+		if m.Primary != c.cfg.Self && m.Epoch >= c.promise {
+			c.meet(m.Primary, m.Epoch)
+		}
+		e.backOff(c)
+		return
+	case m.Elector && !e.deferred:
+		e.deferred = true // it is about to act
+		e.rest(c, c.cfg.Suspicion/2)
+		return
+	}
+	e.silent[from] = true
+	c.countSilent()
+}
+
+// meet begins to follow a Primary that another node hears. Its heartbeats are still
+// to be heard.
+func (c *Core) meet(p NodeID, epoch sqllog.Epoch) {
+	if c.role != Replica || c.cluster.IsMember(c.cfg.Self) {
+		return // a member gets heartbeats, or is cut off
+	}
+	c.hear(p, epoch, false)
+	if epoch > c.promise {
+		c.ask(epoch)
+	}
+	c.follow()
+}
+
+// countSilent goes on once a majority hears no Primary.
+func (c *Core) countSilent() {
+	if !c.mayElect() {
+		return
+	}
+	if n := len(c.cluster.Members); len(c.election.silent) >= n/2+1 {
+		c.takeLock(true)
+	}
+}
+
+func (c *Core) takeLock(force bool) {
+	e := &c.election
+	if e.holder {
+		c.raise()
+		return
+	}
+	e.stage, e.deadline = locking, c.now+10*c.cfg.Suspicion
+	c.emit(TakeLock{Force: force})
+}
+
+// Locked tells whether the Elector's lock is this node's now.
+func (c *Core) Locked(now time.Duration, ok bool) {
+	c.pass(now)
+	e := &c.election
+	if ok {
+		e.holder = true
+	}
+	switch {
+	case e.stage != locking:
+	case ok:
+		c.raise()
+	default:
+		e.backOff(c)
+	}
+}
+
+// LockLost tells that another node has taken the Elector's lock.
+func (c *Core) LockLost() { c.election.holder = false }
+
+func (c *Core) raise() {
+	e := &c.election
+	e.stage, e.deadline = raising, c.now+10*c.cfg.Suspicion
+	e.cluster, e.answers, e.enough, e.chosen = Cluster{}, make(map[NodeID]Position), -1, 0
+	c.emit(Raise{Above: max(c.promise, c.promising)})
+}
+
+// EpochRaised tells what cluster.json says after the epoch was raised by this very
+// process, or that it could not be.
+func (c *Core) EpochRaised(now time.Duration, cl Cluster, ok bool) {
+	c.pass(now)
+	e := &c.election
+	switch {
+	case e.stage != raising:
+		return
+	case !ok:
+		e.holder = false
+		e.backOff(c)
+		return
+	}
+	if c.role != Primary {
+		c.SetMembers(cl)
+	}
+	e.cluster, e.stage, e.deadline = cl, auditing, c.now+2*c.cfg.Suspicion
+	c.sendStage()
+}
+
+// sendStage sends, or repeats, the messages of the stage.
+func (c *Core) sendStage() {
+	e := &c.election
+	e.again = c.now + c.cfg.Heartbeat
+	if e.stage == appointing {
+		c.appoint()
+		return
+	}
+	for _, n := range e.cluster.Members {
+		if _, there := e.answers[n]; there {
+			continue
+		}
+		if n != c.cfg.Self {
+			c.send(n, Audit{Epoch: e.cluster.Epoch})
+		} else {
+			c.onAudit(n, e.cluster.Epoch)
+		}
+	}
+	c.choose()
+}
+
+func (c *Core) onAuditAnswer(from NodeID, m AuditAnswer) {
+	e := &c.election
+	if e.stage != auditing || m.Epoch != e.cluster.Epoch || !e.cluster.IsMember(from) {
+		return
+	}
+	if m.Promise > m.Epoch {
+		e.backOff(c) // another election is ahead of this one
+		return
+	}
+	e.answers[from] = m.Last
+	c.choose()
+}
+
+// grace is how long the answers of the slowest are waited for.
+func (c *Core) grace() time.Duration { return c.cfg.Heartbeat / 2 }
+
+// choose appoints a node once enough have answered, and the others had time to.
+func (c *Core) choose() {
+	e := &c.election
+	need := e.cluster.AuditNeed()
+	if rules.Broken(rules.EnoughAnswers) {
+		need--
+	}
+	if e.stage != auditing || len(e.answers) < max(need, 1) {
+		return
+	}
+	if e.enough < 0 {
+		e.enough = c.now
+	}
+	if len(e.answers) < len(e.cluster.Members) && c.now < e.enough+c.grace() {
+		return
+	}
+	e.chosen = c.best()
+	if e.chosen == 0 {
+		e.backOff(c)
+		return
+	}
+	e.stage, e.deadline = appointing, c.now+c.cfg.Suspicion
+	c.sendStage()
+}
+
+// best is the node with the newest log among those that answered. Of equal ones it
+// is the preferred one, else this one, unless it wants to hand over.
+func (c *Core) best() NodeID {
+	e := &c.election
+	var best NodeID
+	for _, n := range e.cluster.Members {
+		last, there := e.answers[n]
+		if !there {
+			continue
+		}
+		if best == 0 || e.answers[best].Less(last) || last == e.answers[best] && c.rank(n) > c.rank(best) {
+			best = n
+		} else if rules.Broken(rules.NewestLogLeads) && c.random(2) == 0 {
+			best = n
+		}
+	}
+	return best
+}
+
+func (c *Core) rank(n NodeID) int {
+	switch {
+	case n == c.election.prefer:
+		return 2
+	case n == c.cfg.Self && c.election.handOver:
+		return -1
+	case n == c.cfg.Self:
+		return 1
+	}
+	return 0
+}
+
+func (c *Core) appoint() {
+	e := &c.election
+	if e.chosen != c.cfg.Self {
+		c.send(e.chosen, Appoint{Cluster: e.cluster})
+		return
+	}
+	c.onAppoint(c.cfg.Self, e.cluster)
+}
+
+func (c *Core) onAppointAnswer(from NodeID, m AppointAnswer) {
+	e := &c.election
+	if e.stage != appointing || m.Epoch != e.cluster.Epoch || from != e.chosen {
+		return
+	}
+	if !m.Accepted {
+		e.backOff(c)
+		return
+	}
+	if from != c.cfg.Self {
+		c.hear(from, m.Epoch, true)
+	}
+	e.rest(c, c.cfg.Suspicion)
+}
+
+// HandOver begins the election of another Primary, prefer if its log is as new as
+// any; 0 prefers none. The caller has stopped writes and seen to it that another
+// node has every row.
+func (c *Core) HandOver(now time.Duration, prefer NodeID) {
+	c.pass(now)
+	e := &c.election
+	if c.role != Primary || e.handOver {
+		return
+	}
+	e.handOver, e.prefer = true, prefer
+	c.takeLock(true)
+}

@@ -1,0 +1,64 @@
+package sqllog
+
+import "fmt"
+
+// A log of a cluster may hold rows at its end of which this node does not know
+// whether they are committed. What it knew is recorded with the next write, so that
+// a start shows no others.
+
+// NoteCommitted notes that rows up to a head are committed; a write after it records
+// that. It does not block.
+func (l *Log) NoteCommitted(h Head) {
+	for {
+		old := l.noted.Load()
+		if old != nil && old.ID >= h.ID {
+			return
+		}
+		if l.noted.CompareAndSwap(old, &h) {
+			return
+		}
+	}
+}
+
+// Committed is what was recorded of NoteCommitted when the log was opened: rows up to
+// there are committed, others may be. Of a log in which nothing was ever noted it is
+// the head.
+func (l *Log) Committed() Head { return l.opened }
+
+// Broken is why no write is taken before Recover; nil if writes are taken.
+func (l *Log) Broken() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.broken
+}
+
+// committedLocked gives what a write has to record, and whether there is something:
+// what was noted since, or, where rows are appended on this node's own authority, the
+// newest of them, if anything was ever recorded.
+func (l *Log) committedLocked(own *Head) (Head, bool) {
+	if own != nil {
+		return *own, l.recorded > 0
+	}
+	if h := l.noted.Load(); h != nil && h.ID > l.recorded {
+		return *h, true
+	}
+	return Head{}, false
+}
+
+func (w *writer) putCommitted(h Head) error { return w.putMeta(metaCommitted, encodeHead(h)) }
+
+// openCommitted reads what was recorded.
+func (l *Log) openCommitted(head Head) error {
+	h, err := l.w.recordedHead(metaCommitted)
+	if err != nil {
+		return err
+	}
+	l.opened, l.recorded = head, h.ID
+	if h.ID > head.ID {
+		return fmt.Errorf("%w: row %d is committed, the head is %d", ErrCorrupt, h.ID, head.ID)
+	}
+	if h.ID > 0 {
+		l.opened = h
+	}
+	return nil
+}
