@@ -61,9 +61,19 @@ func New(cfg Config) *Server {
 
 // streamWorkers is how many goroutines run handlers one after the other. A
 // goroutine per request grows its stack anew each time, which costs 10-20 % of
-// the CPU of a small request. When all are busy, with watches for example, gRPC
-// starts a goroutine per request as it does by default.
-const streamWorkers = 32
+// the CPU of a small request. A write keeps its goroutine until it is committed, so
+// there are as many as writes that wait for one commit of a busy server. When all
+// are busy, with watches for example, gRPC starts a goroutine per request as it
+// does by default.
+const streamWorkers = 256
+
+// Bytes that a client may send ahead in one stream and on one connection. Fixed
+// ones keep gRPC from measuring the connection, which costs a ping and its answer
+// for nearly every small request.
+const (
+	streamWindow     = 1 << 20
+	connectionWindow = 4 << 20
+)
 
 func (s *Server) grpcOptions() []grpc.ServerOption {
 	opts := []grpc.ServerOption{
@@ -71,6 +81,8 @@ func (s *Server) grpcOptions() []grpc.ServerOption {
 		grpc.StreamInterceptor(s.streamInterceptor),
 		grpc.WaitForHandlers(true),
 		grpc.NumStreamWorkers(streamWorkers),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.MaxRecvMsgSize(s.cfg.MaxRequestBytes + overheadBytes),
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.MaxConcurrentStreams(s.cfg.MaxConcurrentStreams),
