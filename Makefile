@@ -12,7 +12,7 @@ S3_MINUTES  ?= 10
 # Modules of their own below test/, so that kinsy itself does not depend on what its tests compare it with.
 NESTED := $(patsubst %/go.mod,%,$(wildcard test/*/go.mod))
 
-.PHONY: all build test verify format vet staticcheck tidy test-kubernetes test-differential test-kineclient test-harness test-faults test-s3 test-transfer fuzz bench clean
+.PHONY: all build proto test verify format vet staticcheck tidy proto-check test-kubernetes test-differential test-kineclient test-harness test-faults test-s3 test-transfer fuzz bench clean
 
 all: verify build test
 
@@ -24,7 +24,7 @@ test:
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
 	go test -count=1 -run FreesHistory ./pkg/replicate # all its rounds; with -race there are fewer
 
-verify: format vet staticcheck tidy
+verify: format vet staticcheck tidy proto-check
 
 format:
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "not formatted by gofmt:"; echo "$$files"; exit 1; fi
@@ -39,6 +39,13 @@ staticcheck:
 
 tidy:
 	go mod tidy -diff
+
+# Both need protoc (Debian: protobuf-compiler); its plugins are built at pinned versions.
+proto:
+	pkg/peer/peerpb/generate.sh
+
+proto-check:
+	pkg/peer/peerpb/generate.sh --check
 
 # A real kube-apiserver and Kubernetes' own storage tests on kinsy.
 test-kubernetes:

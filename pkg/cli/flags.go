@@ -20,6 +20,7 @@ const (
 	categoryCompact = "Compaction"
 	categoryObjects = "Object storage"
 	categoryS3      = "Object storage on S3"
+	categoryCluster = "Cluster"
 	categoryLog     = "Logging"
 )
 
@@ -70,6 +71,7 @@ func newServerFlags() (*settings, []cli.Flag) {
 	set.addCompaction(&s.node)
 	set.addObjectStore(&s.node.ObjectStore)
 	set.addUploads(&s.node)
+	set.addCluster(&s.node)
 	set.addLog(s)
 	return s, set.flags
 }

@@ -57,6 +57,8 @@ type Core struct {
 	audits    []audit      // to be answered when it is done
 	appointed *Cluster     // to be accepted when it is done
 
+	known sqllog.Epoch // the highest that cluster.json is known to have had
+
 	// The role.
 	role  Role
 	epoch sqllog.Epoch // of a Candidate or Primary
@@ -71,7 +73,7 @@ type Core struct {
 
 	beat      time.Duration // when the next heartbeat is due
 	observers []NodeID      // nodes that follow and do not vote
-	refused   time.Duration // since when heartbeats are refused; negative if they are not
+	refused   time.Duration // since when members or cluster.json have a higher epoch; negative if none has
 	rounds    rounds
 	election  election
 }
@@ -89,7 +91,7 @@ func New(cfg Config, now time.Duration) *Core {
 	if cfg.Suspicion == 0 {
 		cfg.Suspicion = DefaultSuspicion
 	}
-	c := &Core{cfg: cfg, now: now, cluster: cfg.Cluster, promise: cfg.Promise, promising: cfg.Promise, heard: now, candidate: -1, refused: -1}
+	c := &Core{cfg: cfg, now: now, cluster: cfg.Cluster, known: cfg.Cluster.Epoch, promise: cfg.Promise, promising: cfg.Promise, heard: now, candidate: -1, refused: -1}
 	c.election.init()
 	return c
 }
@@ -311,8 +313,20 @@ func (c *Core) unhear() {
 // SetMembers tells of a change of membership that this node has taken up as the
 // Primary, or has heard of.
 func (c *Core) SetMembers(cl Cluster) {
+	c.known = max(c.known, cl.Epoch)
 	if cl.Epoch >= c.cluster.Epoch {
 		c.cluster = cl
+	}
+}
+
+// Surpassed tells a Primary that cluster.json has a higher epoch than its own, so
+// that it can change neither members nor rule. If the election for which it was
+// raised comes to nothing, this node holds one, and would be Primary again.
+func (c *Core) Surpassed(now time.Duration, e sqllog.Epoch) {
+	c.pass(now)
+	c.known = max(c.known, e)
+	if c.role == Primary && c.epoch < e && c.refused < 0 {
+		c.refused = c.now
 	}
 }
 

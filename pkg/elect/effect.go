@@ -28,7 +28,8 @@ type (
 	// TakeLock takes the Elector's lock, even from another node if Force, else when
 	// that has let it expire: Core.Locked.
 	TakeLock struct{ Force bool }
-	// Raise raises the epoch in cluster.json, above Above: Core.EpochRaised.
+	// Raise raises the epoch in cluster.json above Above, or leaves it alone if it is
+	// above Above already, since another Elector is at work: Core.EpochRaised.
 	Raise struct{ Above sqllog.Epoch }
 	// Lead tries to become the Primary of Cluster.Epoch: Core.Led.
 	Lead struct{ Cluster Cluster }

@@ -45,10 +45,11 @@ type election struct {
 
 func (e *election) init() { e.enough = -1 }
 
-// heardPrimary ends an election that is not needed any more.
+// heardPrimary ends an election that is not needed any more. An epoch that is being
+// raised has to have a Primary: the one that is heard loses the chain to it.
 func (e *election) heardPrimary(c *Core, epoch sqllog.Epoch) {
 	e.deferred = false
-	if e.stage != watching && epoch >= e.cluster.Epoch && epoch >= c.promising {
+	if e.stage != watching && e.stage != raising && epoch >= e.cluster.Epoch && epoch >= c.promising {
 		e.rest(c, 0)
 	}
 }
@@ -62,7 +63,10 @@ func (e *election) rest(c *Core, after time.Duration) {
 // yield leaves the election to another node, which audits for an epoch.
 func (e *election) yield(c *Core, epoch sqllog.Epoch) {
 	e.holder = false
-	if e.stage != watching && (e.cluster.Epoch < epoch || e.stage < auditing) {
+	switch {
+	case e.stage == watching, e.stage == raising:
+		// What is being raised may be above it: nobody else would act on that epoch.
+	case e.cluster.Epoch < epoch || e.stage < auditing:
 		e.backOff(c)
 	}
 }
@@ -81,10 +85,14 @@ func (c *Core) random(n int64) int64 {
 	return c.cfg.Random(n)
 }
 
+// isElector reports whether this node holds the Elector's lock as far as it knows,
+// and can elect: a holder that votes no more must not keep others from it.
+func (c *Core) isElector() bool { return c.election.holder && c.mayElect() }
+
 // Elector reports whether this node holds the Elector's lock as far as it knows,
-// and how far an election of its is.
+// and how far an election of its is. Whoever holds it renews it.
 func (c *Core) Elector() (holder bool, stage string) {
-	return c.election.holder, c.election.stage.String()
+	return c.isElector(), c.election.stage.String()
 }
 
 // tickElection moves an election on by time.
@@ -143,7 +151,7 @@ func (c *Core) mayElect() bool { return c.cluster.IsMember(c.cfg.Self) }
 
 func (c *Core) onAsk(from NodeID, m Ask) {
 	p, epoch := c.hears()
-	c.send(from, Answer{Seq: m.Seq, Primary: p, Epoch: epoch, Elector: c.election.holder})
+	c.send(from, Answer{Seq: m.Seq, Primary: p, Epoch: epoch, Elector: c.isElector()})
 }
 
 func (c *Core) onAnswer(from NodeID, m Answer) {
@@ -223,18 +231,20 @@ func (c *Core) raise() {
 	e := &c.election
 	e.stage, e.deadline = raising, c.now+10*c.cfg.Suspicion
 	e.cluster, e.answers, e.enough, e.chosen = Cluster{}, make(map[NodeID]Position), -1, 0
-	c.emit(Raise{Above: max(c.promise, c.promising)})
+	c.emit(Raise{Above: max(c.promise, c.promising, c.known)})
 }
 
 // EpochRaised tells what cluster.json says after the epoch was raised by this very
-// process, or that it could not be.
+// process, or that it could not be: because another Elector has raised it, cl is
+// what is there then, or for want of an answer, cl is zero.
 func (c *Core) EpochRaised(now time.Duration, cl Cluster, ok bool) {
 	c.pass(now)
+	c.known = max(c.known, cl.Epoch)
 	e := &c.election
 	switch {
 	case e.stage != raising:
 		return
-	case !ok:
+	case !ok || cl.Epoch < c.promising:
 		e.holder = false
 		e.backOff(c)
 		return

@@ -49,7 +49,7 @@ func (c *Core) onHeartbeat(from NodeID, m Heartbeat) {
 		return
 	}
 	if c.role != Replica {
-		if m.Epoch <= c.epoch {
+		if m.Epoch <= c.epoch || rules.Broken(rules.DeposedStops) {
 			return // an epoch has one Primary; a lower one is told so by its own followers
 		}
 		c.stepDown()
@@ -168,7 +168,7 @@ func (r *rounds) ack(from NodeID, round uint64) bool {
 // confirm finds the newest round that enough members have answered, and begins the
 // next one if somebody waits for it.
 func (c *Core) confirm() {
-	if c.promise > c.epoch {
+	if c.promise > c.epoch && !rules.Broken(rules.DeposedStops) {
 		return
 	}
 	need := c.cluster.Rule.CommitNeed(len(c.cluster.Members))

@@ -15,7 +15,6 @@ import (
 type pair struct {
 	*db
 	replica *db
-	rows    []sqllog.Row // committed, and not applied
 }
 
 func newPair(t *testing.T, cfg Config) *pair {

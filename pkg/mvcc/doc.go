@@ -23,6 +23,22 @@
 // Groups are published in the order they were evaluated; a rollback takes all
 // that were evaluated after the last published one.
 //
+// # Replicas
+//
+// The index of a Replica takes the committed rows of its Primary by Apply, which
+// does to the index what evaluating them did there, and publishes them:
+//
+//	log.Append  ->  (committed)  ->  Apply
+//
+// So what a Replica shows follows from the rows alone; but for when its leases end
+// and how far its Scrub is, it is what the Primary shows. Each row is compared with
+// what it replaces: an index that has come to differ says so (ErrDiverged) rather
+// than differ further. Rows of the log that may not be committed are not in the
+// index (Config.Head). A Replica becomes Primary by Lead, once it has applied the
+// last row of its log; a Primary becomes Replica by Rollback of what is pending.
+// Nothing is pending while Apply or Lead is called. Epochs tells which Primary
+// wrote which rows.
+//
 // # Compaction
 //
 // A published compact row raises the compacted revision; readers below it are

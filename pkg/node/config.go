@@ -7,6 +7,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/kinsy/kinsy/pkg/elect"
 	"github.com/kinsy/kinsy/pkg/mvcc"
 	"github.com/kinsy/kinsy/pkg/replicate"
 	"github.com/kinsy/kinsy/pkg/s3snap"
@@ -40,11 +41,14 @@ const (
 	DefaultSnapshotInterval      = s3snap.DefaultSnapshotInterval
 	DefaultSnapshotRetention     = s3snap.DefaultSnapshotRetention
 	DefaultSnapshotRetentionTime = s3snap.DefaultRetentionTime
+	DefaultHeartbeatInterval     = elect.DefaultHeartbeat
+	DefaultSuspicionTime         = elect.DefaultSuspicion
+	DefaultDeregisterAfter       = 3 * time.Minute
 )
 
 // Commit rules, Config.Quorum: where a write must be before it is acknowledged.
 const (
-	// QuorumLocal is the local disk of a node that is alone.
+	// QuorumLocal is the local disk of a node that is alone, and a majority of the nodes in a cluster.
 	QuorumLocal = -1
 	// QuorumObjectStore is object storage.
 	QuorumObjectStore = 0
@@ -125,7 +129,7 @@ type Config struct {
 	// ObjectStore is the object storage that the node keeps its log in too; without a URL there is none. Its Logger is not
 	// used.
 	ObjectStore object.Config
-	// Quorum is the commit rule: QuorumLocal or QuorumObjectStore.
+	// Quorum is the commit rule: QuorumLocal or QuorumObjectStore, or, in a cluster, how many other nodes hold a write.
 	Quorum int
 	// UploadInterval is how long a row that is committed locally waits for its upload at most.
 	UploadInterval time.Duration
@@ -142,6 +146,26 @@ type Config struct {
 	// RestoreProgress is told how far a start from object storage is; nil tells nobody. It is called by one goroutine at
 	// a time and must not block.
 	RestoreProgress func(s3snap.Progress)
+
+	// PeerListenAddress is HOST:PORT for the other nodes of a cluster; empty: the node is alone.
+	PeerListenAddress string
+	// PeerAdvertiseAddress is HOST:PORT where the others reach this node; empty means PeerListenAddress.
+	PeerAdvertiseAddress string
+	// NodeID names the node in its cluster: 1 to 63 letters, digits, dots, dashes, underscores; the CN of its peer
+	// certificate. Empty means Name.
+	NodeID string
+	// ClusterID names the cluster; the same on all its nodes, and the O of their peer certificates.
+	ClusterID string
+	// PeerCertFile, PeerKeyFile and PeerCAFile are the PEM files with which nodes prove themselves to each other.
+	PeerCertFile, PeerKeyFile, PeerCAFile string
+	// InsecurePeers uses no TLS between nodes; on loopback addresses only.
+	InsecurePeers bool
+	// HeartbeatInterval is how often the Primary says that it is there, SuspicionTime how long it may be silent.
+	HeartbeatInterval, SuspicionTime time.Duration
+	// DeregisterAfter is for how long a node may be gone before its vote is taken away; 0: for ever.
+	DeregisterAfter time.Duration
+	// StaleRead serves linearizable reads as serializable ones.
+	StaleRead bool
 
 	// Version is kinsy's own version, reported by /version and in metrics.
 	Version string
@@ -176,6 +200,10 @@ func DefaultConfig(dev bool) Config {
 		SnapshotInterval:      DefaultSnapshotInterval,
 		SnapshotRetention:     DefaultSnapshotRetention,
 		SnapshotRetentionTime: DefaultSnapshotRetentionTime,
+
+		HeartbeatInterval: DefaultHeartbeatInterval,
+		SuspicionTime:     DefaultSuspicionTime,
+		DeregisterAfter:   DefaultDeregisterAfter,
 	}
 	if dev {
 		c.API = APIEtcd
@@ -206,6 +234,9 @@ func (c Config) LogPath() string {
 	}
 	return filepath.Join(c.DataFolder(), logFileName)
 }
+
+// Clustered reports whether the node is one of a cluster.
+func (c Config) Clustered() bool { return c.PeerListenAddress != "" }
 
 // TLS reports whether the node has a certificate and so serves TLS.
 func (c Config) TLS() bool { return c.CertFile != "" && c.KeyFile != "" }

@@ -67,6 +67,9 @@ var _ engine = (*parts)(nil)
 // openEngine opens the log, loads the index and builds what stands on them. The parts are closed again when one of them
 // does not open.
 func openEngine(ctx context.Context, env engineEnv) (_ engine, err error) {
+	if env.cfg.Clustered() {
+		return openCluster(ctx, env)
+	}
 	p := &parts{}
 	path := env.cfg.LogPath()
 	defer func() {
@@ -165,10 +168,17 @@ func (c Config) compaction() replicate.CompactionConfig {
 }
 
 func serverConfig(env engineEnv, p *parts, urls []string) server.Config {
-	id := p.log.Identity()
+	c := commonServerConfig(env, urls, p.log, p.store)
+	c.KV, c.Lessor, c.Admin = p.primary, p.primary, p.primary
+	return c
+}
+
+// commonServerConfig is what does not depend on whether the node is alone.
+func commonServerConfig(env engineEnv, urls []string, log *sqllog.Log, store *mvcc.Store) server.Config {
+	id := log.Identity()
 	c := server.Config{
-		KV: p.primary, Lessor: p.primary, Watcher: server.StoreWatcher(p.store), Admin: p.primary,
-		Snapshotter: snapshotter{p.log, p.store}, SnapshotDir: env.cfg.DataFolder(),
+		Watcher:     server.StoreWatcher(store),
+		Snapshotter: snapshotter{log, store}, SnapshotDir: env.cfg.DataFolder(),
 		Profile:         server.Profile(env.cfg.API),
 		MaxRequestBytes: int(env.cfg.MaxRequestBytes),
 		EmulatedVersion: env.cfg.EmulatedEtcdVersion,

@@ -31,6 +31,7 @@ func (c Config) Validate() error {
 		c.ObjectStore.Validate(),
 		c.validateQuorum(),
 		c.validateUploads(),
+		c.validateCluster(),
 	)
 }
 
@@ -159,8 +160,8 @@ func (c Config) validateQuorum() error {
 	switch {
 	case c.Quorum < QuorumLocal:
 		return errors.New("--quorum must not be less than -1")
-	case c.Quorum > QuorumObjectStore:
-		return errors.New("--quorum 1 and more needs a cluster, which this version does not have; use -1 or 0")
+	case c.Quorum > QuorumObjectStore && !c.Clustered():
+		return errors.New("--quorum 1 and more needs a cluster: --peer-listen-address; a node that is alone has -1 or 0")
 	case c.Quorum == QuorumObjectStore && c.ObjectStore.URL == "":
 		return errors.New("--quorum 0 needs --object-store")
 	}

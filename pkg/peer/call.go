@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,8 +28,7 @@ import (
 //	                   large (ErrTooLarge); it may be tried again
 //	ErrUnknownOutcome  the request was sent, and then ctx or the connection ended
 //
-// Both wrap what led to them. The request must not be changed until Forward returns,
-// nor, after an error, ever.
+// Both wrap what led to them.
 func (t *Transport) Forward(ctx context.Context, to elect.NodeID, r *peerpb.ForwardRequest) (*peerpb.ForwardResponse, error) {
 	answer, err := t.call(ctx, to, &peerpb.Call{Call: &peerpb.Call_Forward{Forward: r}})
 	if err != nil {
@@ -71,18 +72,21 @@ func (t *Transport) call(ctx context.Context, to elect.NodeID, c *peerpb.Call) (
 	if l == nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, ErrUnknownPeer)
 	}
-	size := proto.Size(c)
-	if size > t.cfg.MaxFrameBytes {
-		return nil, fmt.Errorf("%w: %w: %d bytes", ErrNotSent, ErrTooLarge, size)
+	if deadline, ok := ctx.Deadline(); ok {
+		c.TimeoutMs = uint64(max(time.Until(deadline).Milliseconds(), 1))
+	}
+	body, err := proto.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+	}
+	if len(body) > t.cfg.MaxFrameBytes {
+		return nil, fmt.Errorf("%w: %w: %d bytes", ErrNotSent, ErrTooLarge, len(body))
 	}
 	s, err := l.calls.stream(ctx, l)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		c.TimeoutMs = uint64(max(time.Until(deadline).Milliseconds(), 1))
-	}
-	return s.do(ctx, &call{message: c, size: size, done: make(chan struct{})})
+	return s.do(ctx, &call{member: member{body: body}, done: make(chan struct{})})
 }
 
 // callStreams opens the stream of calls to a peer when the first call is made, and a new
@@ -157,12 +161,22 @@ func (o *opening) open(l *link) {
 // call is one call on its way. Its fields are guarded by the stream's mutex until done
 // is closed.
 type call struct {
-	message *peerpb.Call
-	size    int
-	sent    bool
-	done    chan struct{}
-	answer  *peerpb.CallAnswer
-	err     error
+	member
+	sent   bool
+	done   chan struct{}
+	answer *peerpb.CallAnswer
+	err    error
+}
+
+// cancelBody is the body of a call that ends another one.
+var cancelBody = mustEncode(&peerpb.Call{Call: &peerpb.Call_Cancel{Cancel: &peerpb.CallCancel{}}})
+
+func mustEncode(m proto.Message) []byte {
+	b, err := proto.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 // callStream carries calls. What waits to be sent while a message is on its way goes
@@ -175,6 +189,7 @@ type callStream struct {
 	mu      sync.Mutex
 	lastID  uint64
 	queue   []*call
+	batch   []member         // of take, kept for its memory
 	waiting map[uint64]*call // by id, queued or sent
 	ended   error
 }
@@ -199,7 +214,7 @@ func (s *callStream) enqueue(c *call) error {
 		return fmt.Errorf("%w: %w", ErrNotSent, s.ended)
 	}
 	s.lastID++
-	c.message.Id = s.lastID
+	c.id = s.lastID
 	s.waiting[s.lastID] = c
 	s.queue = append(s.queue, c)
 	s.mu.Unlock()
@@ -211,12 +226,14 @@ func (s *callStream) enqueue(c *call) error {
 func (s *callStream) giveUp(c *call, cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.waiting[c.message.Id] != c {
+	if s.waiting[c.id] != c {
 		return // answered
 	}
 	s.finishLocked(c, nil, outcome(c, cause))
-	if c.sent {
-		s.queue = append(s.queue, &call{message: &peerpb.Call{Id: c.message.Id, Call: &peerpb.Call_Cancel{Cancel: &peerpb.CallCancel{}}}})
+	if !c.sent {
+		s.queue = slices.DeleteFunc(s.queue, func(queued *call) bool { return queued == c })
+	} else {
+		s.queue = append(s.queue, &call{member: member{c.id, cancelBody}})
 		signal(s.wake)
 	}
 }
@@ -230,7 +247,7 @@ func outcome(c *call, cause error) error {
 }
 
 func (s *callStream) finishLocked(c *call, answer *peerpb.CallAnswer, err error) {
-	delete(s.waiting, c.message.Id)
+	delete(s.waiting, c.id)
 	c.answer, c.err = answer, err
 	close(c.done)
 }
@@ -245,11 +262,12 @@ func (s *callStream) send() {
 			return
 		}
 		for {
+			runtime.Gosched() // goroutines that are about to call come first, into the same message
 			batch := s.take()
-			if len(batch.Calls) == 0 {
+			if batch == nil {
 				break
 			}
-			if err := s.stream.Send(batch); err != nil {
+			if err := s.stream.SendMsg(batch); err != nil {
 				if !errors.Is(err, io.EOF) { // else receive has the reason
 					s.lane.end(err)
 				}
@@ -259,34 +277,26 @@ func (s *callStream) send() {
 	}
 }
 
-// batchBytes and batchCalls are where a batch of calls or answers ends.
-const (
-	batchBytes = 1 << 20
-	batchCalls = 1024
-)
-
-// take takes the next batch from the queue. What it returns counts as sent.
-func (s *callStream) take() *peerpb.CallBatch {
+// take takes the next batch from the queue; nil if there is none. What it holds counts as
+// sent.
+func (s *callStream) take() pooled {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	batch, size, taken := &peerpb.CallBatch{}, 0, 0
-	for _, c := range s.queue {
-		if len(batch.Calls) > 0 && size+c.size > batchBytes || len(batch.Calls) == batchCalls {
-			break
-		}
-		taken++
-		cancels := c.done == nil
-		if !cancels && s.waiting[c.message.Id] != c {
-			continue // given up
-		}
-		c.sent = true
-		size += c.size
-		batch.Calls = append(batch.Calls, c.message)
+	if len(s.queue) == 0 {
+		return nil
 	}
-	rest := copy(s.queue, s.queue[taken:])
-	clear(s.queue[rest:])
-	s.queue = s.queue[:rest]
-	return batch
+	s.batch = s.batch[:0]
+	for _, c := range s.queue[:min(len(s.queue), batchCalls)] {
+		s.batch = append(s.batch, c.member)
+	}
+	n := fits(s.batch)
+	for _, c := range s.queue[:n] {
+		c.sent = true
+	}
+	s.queue = slices.Delete(s.queue, 0, n)
+	b := encodeBatch(s.batch[:n])
+	clear(s.batch)
+	return b
 }
 
 // receive hands out answers until the stream ends; then so does the lane.

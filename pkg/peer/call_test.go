@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/kinsy/kinsy/pkg/peer/peerpb"
 	"github.com/kinsy/kinsy/pkg/sqllog"
@@ -40,30 +41,74 @@ func TestForward(t *testing.T) {
 // TestForwardBatches: what waits while the stream is busy goes into one message.
 func TestForwardBatches(t *testing.T) {
 	s := &callStream{wake: make(chan struct{}, 1), waiting: map[uint64]*call{}}
-	for range batchCalls + 10 {
-		if err := s.enqueue(&call{message: &peerpb.Call{}, size: 10, done: make(chan struct{})}); err != nil {
-			t.Fatal(err)
+	queue := func(n int, body []byte) {
+		for range n {
+			if err := s.enqueue(&call{member: member{body: body}, done: make(chan struct{})}); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	if n := len(s.take().Calls); n != batchCalls {
-		t.Fatalf("the first batch has %d calls", n)
+	first := uint64(1)
+	take := func(what string, want int) {
+		t.Helper()
+		b := &peerpb.CallBatch{}
+		if err := proto.Unmarshal(*s.take(), b); err != nil {
+			t.Fatal(err)
+		}
+		if len(b.Calls) != want {
+			t.Fatalf("%s: %d calls", what, len(b.Calls))
+		}
+		for _, c := range b.Calls {
+			if c.GetId() != first || c.GetForward().GetEpoch() != 9 {
+				t.Fatalf("%s: %v", what, c)
+			}
+			first++
+		}
 	}
-	if n := len(s.take().Calls); n != 10 {
-		t.Fatalf("the second batch has %d calls", n)
-	}
+	body := mustEncode(&peerpb.Call{Call: &peerpb.Call_Forward{Forward: &peerpb.ForwardRequest{Epoch: 9}}})
+	queue(batchCalls+10, body)
+	take("the first batch", batchCalls)
+	take("the second batch", 10)
+	queue(3, append(body, mustEncode(&peerpb.Call{Call: &peerpb.Call_Forward{Forward: large(batchBytes)}})...))
 	for range 3 {
-		_ = s.enqueue(&call{message: &peerpb.Call{}, size: batchBytes, done: make(chan struct{})})
+		take("a large call", 1)
 	}
-	if n := len(s.take().Calls); n != 1 {
-		t.Fatalf("a batch of large calls has %d", n)
+	if s.take() != nil {
+		t.Error("a batch of nothing")
 	}
+	queue(2, body)
+	given, kept := s.queue[0], s.queue[1]
+	s.giveUp(given, context.Canceled)
+	wantErrors(t, "a call given up", given.err, ErrNotSent, context.Canceled)
+	first++
+	take("the other one", 1)
+	s.giveUp(kept, context.Canceled)
+	wantErrors(t, "a call given up after it was sent", kept.err, ErrUnknownOutcome)
+	if s.take() == nil {
+		t.Error("nobody is told")
+	}
+	queue(1, body)
+	s.endAll(ErrClosed)
+	if err := s.enqueue(&call{done: make(chan struct{})}); !errors.Is(err, ErrNotSent) {
+		t.Errorf("a call after the end: %v", err)
+	}
+}
+
+// large is a request of a size.
+func large(size int) *peerpb.ForwardRequest {
+	return &peerpb.ForwardRequest{Request: &peerpb.ForwardRequest_Txn{Txn: &pb.TxnRequest{Success: []*pb.RequestOp{{
+		Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Value: make([]byte, size)}}}}}}}
+}
+
+func told(err error) *peerpb.ForwardResponse_Error {
+	return &peerpb.ForwardResponse_Error{Error: encodeStatus(err)}
 }
 
 // TestForwardErrors: an error of the request is in the response, as it was told.
 func TestForwardErrors(t *testing.T) {
 	a, b := pair(t)
 	b.h.forward = func(context.Context, *peerpb.ForwardRequest) *peerpb.ForwardResponse {
-		return &peerpb.ForwardResponse{Response: refusal(rpctypes.ErrGRPCCompacted)}
+		return &peerpb.ForwardResponse{Response: told(rpctypes.ErrGRPCCompacted)}
 	}
 	r, err := a.Forward(within(t), 2, grant(1))
 	if err != nil || decodeStatus(r.GetError()).Error() != rpctypes.ErrGRPCCompacted.Error() {
@@ -88,9 +133,7 @@ func TestForwardNotSent(t *testing.T) {
 	wantErrors(t, "an ended context", err, ErrNotSent, context.Canceled)
 	_, err = a.Forward(within(t), 3, grant(1))
 	wantErrors(t, "an unknown peer", err, ErrNotSent, ErrUnknownPeer)
-	large := &peerpb.ForwardRequest{Request: &peerpb.ForwardRequest_Txn{Txn: &pb.TxnRequest{Success: []*pb.RequestOp{{
-		Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Value: make([]byte, DefaultMaxFrameBytes)}}}}}}}
-	_, err = a.Forward(within(t), 2, large)
+	_, err = a.Forward(within(t), 2, large(DefaultMaxFrameBytes))
 	wantErrors(t, "a large request", err, ErrNotSent, ErrTooLarge)
 	b.stop()
 	_, err = a.Forward(within(t), 2, grant(1))
@@ -143,7 +186,7 @@ func TestForwardWhileStopping(t *testing.T) {
 	b.h.forward = func(ctx context.Context, _ *peerpb.ForwardRequest) *peerpb.ForwardResponse {
 		close(begun)
 		<-ctx.Done()
-		return &peerpb.ForwardResponse{Response: refusal(rpctypes.ErrGRPCStopped)}
+		return &peerpb.ForwardResponse{Response: told(rpctypes.ErrGRPCStopped)}
 	}
 	done := make(chan error, 1)
 	go func() {

@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,7 +77,7 @@ type callServer struct {
 
 	mu       sync.Mutex
 	finished bool // no call begins any more
-	answers  []sizedAnswer
+	answers  []member
 	cancels  map[uint64]context.CancelFunc // of the calls that are worked on
 }
 
@@ -84,12 +85,6 @@ type callServer struct {
 type work struct {
 	ctx  context.Context
 	call *peerpb.Call
-}
-
-// sizedAnswer is an answer and its size in bytes.
-type sizedAnswer struct {
-	*peerpb.CallAnswer
-	size int
 }
 
 // receive begins calls as they come, until the stream ends.
@@ -173,58 +168,64 @@ func (c *callServer) worker(w work) {
 	}
 }
 
-// run has a call answered by the node.
-func (c *callServer) run(w work) (answer sizedAnswer) {
-	answer.CallAnswer = &peerpb.CallAnswer{Id: w.call.GetId()}
+// run has a call answered by the node, and encodes the answer.
+func (c *callServer) run(w work) []byte {
+	a := c.ask(w)
+	size := proto.Size(a)
+	body, err := proto.MarshalOptions{UseCachedSize: true}.Marshal(a)
+	switch {
+	case err != nil:
+		err = status.Error(codes.Internal, err.Error())
+	case size > maxAnswerBytes:
+		err = status.Errorf(codes.ResourceExhausted, "the answer has %d bytes", size)
+	default:
+		return body
+	}
+	return mustEncode(failed(w.call, err))
+}
+
+// ask asks the node.
+func (c *callServer) ask(w work) (a *peerpb.CallAnswer) {
 	defer func() {
 		if p := recover(); p != nil {
-			setFailed(answer.CallAnswer, w.call, c.t.recovered(peerpb.Peer_Call_FullMethodName, p))
+			a = failed(w.call, c.t.recovered(peerpb.Peer_Call_FullMethodName, p))
 		}
 	}()
 	switch call := w.call.GetCall().(type) {
 	case *peerpb.Call_Forward:
 		response := c.t.cfg.Handler.Forward(w.ctx, call.Forward)
 		if response == nil {
-			response = &peerpb.ForwardResponse{Response: refusal(status.Error(codes.Unavailable, "no answer"))}
+			return failed(w.call, status.Error(codes.Unavailable, "no answer"))
 		}
-		answer.Answer = &peerpb.CallAnswer_Forward{Forward: response}
+		return &peerpb.CallAnswer{Answer: &peerpb.CallAnswer_Forward{Forward: response}}
 	case *peerpb.Call_Committed:
 		id, err := c.t.cfg.Handler.Committed(w.ctx, sqllog.Epoch(call.Committed.GetEpoch()))
-		answer.Answer = &peerpb.CallAnswer_Committed{Committed: &peerpb.CommittedResponse{Id: int64(id)}}
 		if err != nil {
-			answer.Answer = &peerpb.CallAnswer_Error{Error: encodeStatus(err)}
+			return failed(w.call, err)
 		}
-	default:
-		err := status.Error(codes.Unimplemented, "a call of a kind that this version does not know")
-		answer.Answer = &peerpb.CallAnswer_Error{Error: encodeStatus(err)}
+		return &peerpb.CallAnswer{Answer: &peerpb.CallAnswer_Committed{Committed: &peerpb.CommittedResponse{Id: int64(id)}}}
 	}
-	if answer.size = proto.Size(answer.CallAnswer); answer.size > maxAnswerBytes {
-		setFailed(answer.CallAnswer, w.call, status.Errorf(codes.ResourceExhausted, "the answer has %d bytes", answer.size))
-		answer.size = proto.Size(answer.CallAnswer)
-	}
-	return answer
+	return failed(w.call, status.Error(codes.Unimplemented, "a call of a kind that this version does not know"))
 }
 
-// setFailed answers a call that may have had its effect. An error outside of the
-// response would say that it has not.
-func setFailed(answer *peerpb.CallAnswer, call *peerpb.Call, err error) {
+// failed is the answer to a call that has failed. A forwarded one may have had its
+// effect: an error outside of the response would say that it has not.
+func failed(call *peerpb.Call, err error) *peerpb.CallAnswer {
+	told := encodeStatus(err)
 	if call.GetForward() != nil {
-		answer.Answer = &peerpb.CallAnswer_Forward{Forward: &peerpb.ForwardResponse{Response: refusal(err)}}
-		return
+		response := &peerpb.ForwardResponse{Response: &peerpb.ForwardResponse_Error{Error: told}}
+		return &peerpb.CallAnswer{Answer: &peerpb.CallAnswer_Forward{Forward: response}}
 	}
-	answer.Answer = &peerpb.CallAnswer_Error{Error: encodeStatus(err)}
-}
-
-func refusal(err error) *peerpb.ForwardResponse_Error {
-	return &peerpb.ForwardResponse_Error{Error: encodeStatus(err)}
+	return &peerpb.CallAnswer{Answer: &peerpb.CallAnswer_Error{Error: told}}
 }
 
 // done leaves an answer to be sent.
-func (c *callServer) done(w work, answer sizedAnswer) {
+func (c *callServer) done(w work, body []byte) {
+	id := w.call.GetId()
 	c.mu.Lock()
-	cancel := c.cancels[w.call.GetId()]
-	delete(c.cancels, w.call.GetId())
-	c.answers = append(c.answers, answer)
+	cancel := c.cancels[id]
+	delete(c.cancels, id)
+	c.answers = append(c.answers, member{id, body})
 	c.mu.Unlock()
 	cancel()
 	<-c.slots
@@ -234,6 +235,7 @@ func (c *callServer) done(w work, answer sizedAnswer) {
 // flush sends the answers that there are.
 func (c *callServer) flush() error {
 	for {
+		runtime.Gosched() // calls that are about to be answered come first, into the same message
 		c.mu.Lock()
 		answers := c.answers
 		c.answers = nil
@@ -242,25 +244,13 @@ func (c *callServer) flush() error {
 			return nil
 		}
 		for len(answers) > 0 {
-			batch := nextBatch(answers)
-			if err := c.stream.Send(batch); err != nil {
+			n := fits(answers)
+			if err := c.stream.SendMsg(encodeBatch(answers[:n])); err != nil {
 				return err
 			}
-			answers = answers[len(batch.Answers):]
+			answers = answers[n:]
 		}
 	}
-}
-
-// nextBatch is as many of the answers as fit into one message; at least one does.
-func nextBatch(answers []sizedAnswer) *peerpb.AnswerBatch {
-	batch, size := &peerpb.AnswerBatch{}, 0
-	for i, answer := range answers {
-		if size += answer.size; i > 0 && size > batchBytes || i == batchCalls {
-			break
-		}
-		batch.Answers = append(batch.Answers, answer.CallAnswer)
-	}
-	return batch
 }
 
 // finish waits for the calls that are worked on, whose contexts have ended, and sends

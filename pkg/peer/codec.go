@@ -9,6 +9,11 @@ import (
 // encoded is a message that was encoded before, for more than one stream.
 type encoded []byte
 
+// pooled is a message that was encoded before, for one stream, in memory of pool.
+type pooled *[]byte
+
+var pool = mem.DefaultBufferPool()
+
 // codec is gRPC's own for protobuf, which also sends what is encoded already.
 type codec struct{}
 
@@ -18,8 +23,11 @@ var protobuf = encoding.GetCodecV2(proto.Name)
 
 // Marshal encodes a message.
 func (codec) Marshal(v any) (mem.BufferSlice, error) {
-	if e, ok := v.(encoded); ok {
-		return mem.BufferSlice{mem.SliceBuffer(e)}, nil
+	switch v := v.(type) {
+	case encoded:
+		return mem.BufferSlice{mem.SliceBuffer(v)}, nil
+	case pooled:
+		return mem.BufferSlice{mem.NewBuffer(v, pool)}, nil // back to the pool when it was sent
 	}
 	return protobuf.Marshal(v)
 }

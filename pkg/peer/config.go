@@ -24,7 +24,7 @@ const frameSlack = 1 << 20
 // Config of a Transport.
 type Config struct {
 	// Self is the identity of this node's disk; 0 for a client, which may only ask
-	// for State.
+	// for State and HandOver.
 	Self elect.NodeID
 	// Name is --node-id: 1 to 63 of [a-zA-Z0-9._-]. With certificates it is their CN.
 	Name string

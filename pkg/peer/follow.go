@@ -19,7 +19,7 @@ type Following struct {
 	lane   *lane
 	stream peerpb.Peer_FollowClient
 	opened FollowOpened
-	limit  int  // Config.MaxFrameBytes
+	limit  int // Config.MaxFrameBytes
 	unbind func() bool
 
 	last elect.Position // of Recv: the newest row received

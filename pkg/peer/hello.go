@@ -70,6 +70,11 @@ func (t *Transport) readHello(md metadata.MD) (*peerpb.Hello, error) {
 	return h, nil
 }
 
+// forClients are the calls of those who are no node.
+var forClients = map[string]bool{
+	peerpb.Peer_State_FullMethodName: true, peerpb.Peer_Ping_FullMethodName: true, peerpb.Peer_HandOver_FullMethodName: true,
+}
+
 // checkCaller checks the Hello of a call that this node serves.
 func (t *Transport) checkCaller(ctx context.Context, method string) (*peerpb.Hello, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
@@ -84,8 +89,8 @@ func (t *Transport) checkCaller(ctx context.Context, method string) (*peerpb.Hel
 	switch {
 	case h.To != 0 && elect.NodeID(h.To) != self:
 		return nil, fmt.Errorf("this is node %q, disk %s, not disk %s", t.cfg.Name, self, elect.NodeID(h.To))
-	case from == 0 && method != peerpb.Peer_State_FullMethodName && method != peerpb.Peer_Ping_FullMethodName:
-		return nil, fmt.Errorf("%q is no node, it may ask for the state only", h.Name)
+	case from == 0 && !forClients[method]:
+		return nil, fmt.Errorf("%q is no node, it may ask for the state and for another primary only", h.Name)
 	case from == 0:
 		return h, nil
 	case from == self:

@@ -49,13 +49,16 @@ type lane struct {
 	wg      sync.WaitGroup
 }
 
+// errNoAnswer: the peer did not answer within openTimeout.
+var errNoAnswer = errors.New("the peer does not answer")
+
 // openLane connects to a peer and exchanges Hellos. A peer with ID 0 may be any node.
 // ErrRefused if one of the two sides does not want the other.
 func (t *Transport) openLane(ctx context.Context, p Peer) (*lane, error) {
 	if p.Address == "" {
 		return nil, ErrUnknownPeer
 	}
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, errNoAnswer)
 	defer cancel()
 	conn, err := t.dial(ctx, p)
 	if err != nil {
@@ -67,9 +70,6 @@ func (t *Transport) openLane(ctx context.Context, p Peer) (*lane, error) {
 		return nil, err
 	}
 	if err := l.open(ctx, t, p); err != nil {
-		if conn.refused() != nil {
-			err = fmt.Errorf("%w: by node %q at %s: %w", ErrRefused, p.Name, p.Address, conn.refused())
-		}
 		l.close(err)
 		return nil, err
 	}
@@ -77,62 +77,74 @@ func (t *Transport) openLane(ctx context.Context, p Peer) (*lane, error) {
 }
 
 // dial makes the connection. Its bytes are watched below TLS.
-func (t *Transport) dial(ctx context.Context, p Peer) (*laneConn, error) {
+func (t *Transport) dial(ctx context.Context, p Peer) (net.Conn, error) {
 	if t.cfg.Insecure && !loopback(p.Address) {
 		return nil, fmt.Errorf("%w: %s is not a loopback address, which --insecure-peers needs", ErrRefused, p.Address)
 	}
 	dialer := net.Dialer{Timeout: connectTimeout}
 	tcp, err := dialer.DialContext(ctx, "tcp", p.Address)
 	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		return nil, fmt.Errorf("connect: %w", err)
 	}
 	watched := t.dog.watch(tcp)
 	if t.cfg.Insecure {
-		return &laneConn{Conn: watched, raw: watched}, nil
+		return watched, nil
 	}
-	secured := tls.Client(watched, t.certs.clientConfig(p.Name, t.cfg.Cluster))
-	if err := secured.HandshakeContext(ctx); err != nil {
-		watched.abort()
-		var remote *net.OpError
-		if ctx.Err() != nil || (errors.As(err, &remote) && remote.Op != remoteError) {
-			return nil, fmt.Errorf("connect: %w", err)
-		}
-		return nil, fmt.Errorf("%w: node at %s: %w", ErrRefused, p.Address, err)
+	secured, err := handshake(ctx, watched, t.certs.clientConfig(p.Name, t.cfg.Cluster))
+	if err == nil {
+		return secured, nil
 	}
-	return &laneConn{Conn: secured, raw: watched}, nil
+	watched.abort()
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("connect: %w", context.Cause(ctx))
+	}
+	var op *net.OpError
+	if errors.Is(err, io.EOF) || errors.As(err, &op) && op.Op != remoteError {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	return nil, fmt.Errorf("%w: node at %s: %w", ErrRefused, p.Address, err)
 }
 
 // remoteError is what crypto/tls calls an alert of the other side.
 const remoteError = "remote error"
 
-// laneConn remembers that the other side has refused this one's certificate: with
-// TLS 1.3 that is told after the handshake, by the first read.
-type laneConn struct {
+// handshake makes a TLS connection and waits for the first byte of the other side: with
+// TLS 1.3 that is when it is known whether it takes this side's certificate. A gRPC
+// server speaks first.
+func handshake(ctx context.Context, conn net.Conn, config *tls.Config) (net.Conn, error) {
+	secured := tls.Client(conn, config)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	c := &tlsConn{Conn: secured, raw: conn, first: make([]byte, 1)}
+	_, err := io.ReadFull(secured, c.first)
+	return c, err
+}
+
+// tlsConn is a TLS connection whose first byte was read already.
+type tlsConn struct {
 	net.Conn
 	raw   net.Conn // below TLS
-	alert atomic.Pointer[net.OpError]
+	first []byte
 }
 
 // Read reads from the connection.
-func (c *laneConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == remoteError {
-		c.alert.Store(op)
+func (c *tlsConn) Read(b []byte) (int, error) {
+	if len(c.first) == 0 || len(b) == 0 {
+		return c.Conn.Read(b)
 	}
-	return n, err
+	n := copy(b, c.first)
+	c.first = c.first[n:]
+	return n, nil
 }
 
 // Close closes the connection without TLS's good-bye, which may wait for the other
 // side; gRPC tells where a stream ends.
-func (c *laneConn) Close() error { return c.raw.Close() }
-
-func (c *laneConn) refused() error {
-	if op := c.alert.Load(); op != nil {
-		return op.Err
-	}
-	return nil
-}
+func (c *tlsConn) Close() error { return c.raw.Close() }
 
 // newLane lets gRPC use a connection, once.
 func (t *Transport) newLane(p Peer, conn net.Conn) (*lane, error) {

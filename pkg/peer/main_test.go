@@ -35,6 +35,7 @@ type handler struct {
 	forward   func(ctx context.Context, r *peerpb.ForwardRequest) *peerpb.ForwardResponse
 	committed func(ctx context.Context, epoch sqllog.Epoch) (sqllog.ID, error)
 	state     *peerpb.NodeState
+	handOver  func(ctx context.Context, to elect.NodeID) (elect.NodeID, error)
 }
 
 func (h *handler) Receive(from elect.NodeID, m elect.Message) {

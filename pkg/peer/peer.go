@@ -21,8 +21,9 @@ type Handler interface {
 	// The stream must not be used after it returns.
 	Follow(ctx context.Context, s FollowStream) error
 	// Forward answers one request of a client of another node. What went wrong is in
-	// the response; nil is told as Unavailable. ctx ends when the caller waits no
-	// longer, and at its deadline.
+	// the response; nil is told as Unavailable. A request of a kind that this version
+	// does not know has no Request. ctx ends when the caller waits no longer, and at
+	// its deadline.
 	Forward(ctx context.Context, r *peerpb.ForwardRequest) *peerpb.ForwardResponse
 	// Committed returns an id at or above that of every row that was acknowledged
 	// before it was called, confirmed by the Primary of the epoch after it was called.
@@ -30,6 +31,10 @@ type Handler interface {
 	Committed(ctx context.Context, epoch sqllog.Epoch) (sqllog.ID, error)
 	// State describes the node. It does not block.
 	State() *peerpb.NodeState
+	// HandOver has this node, the Primary, make another one Primary, any other one if
+	// to is 0, and returns the one that is heard then. Errors are told as those of
+	// Follow; this node then goes on as it was.
+	HandOver(ctx context.Context, to elect.NodeID) (elect.NodeID, error)
 }
 
 // Peer is another node.

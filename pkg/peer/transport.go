@@ -41,8 +41,8 @@ type Transport struct {
 	closed bool
 	// handlers are the Follow and Call streams that are served.
 	handlers sync.WaitGroup
-	names  map[elect.NodeID]string
-	links  map[elect.NodeID]*link
+	names    map[elect.NodeID]string
+	links    map[elect.NodeID]*link
 }
 
 // New checks the configuration, loads the certificates and opens the listener, so that
@@ -135,7 +135,7 @@ func (t *Transport) Serve() error {
 // SetPeers says who the peers are and where, instead of what was said before. Messages
 // go to them only, and a disk among them is accepted under its name only. Any other
 // node of the cluster is accepted, too: one that joins is not known yet. Connections
-// from a node that is not among them any more go on. This node itself may be among
+// from a node that is not among them any more go on, and so does a Following. This node itself may be among
 // them and is left out.
 func (t *Transport) SetPeers(peers []Peer) {
 	t.mu.Lock()
@@ -207,11 +207,15 @@ func (t *Transport) spawn(f func()) bool {
 
 // Close ends all streams and connections, waits until handlers have returned or ctx
 // ends, and returns why it did not wait longer. Streams of this side end with
-// ErrClosed. It is called once.
+// ErrClosed, and so does a second Close.
 func (t *Transport) Close(ctx context.Context) error {
 	t.mu.Lock()
+	closed := t.closed
 	t.closed = true
 	t.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
 	t.cancel(ErrClosed)
 	done := make(chan struct{})
 	go func() {

@@ -3,9 +3,13 @@ package replicate
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kinsy/kinsy/pkg/elect"
+	"github.com/kinsy/kinsy/pkg/sqllog"
 )
 
 // Status is how the write path and the log are.
@@ -16,6 +20,9 @@ type Status struct {
 	Healthy     bool
 	NoSpace     bool     // writes are refused because the disk is full
 	Errors      []string // why it is not healthy
+	// Primary is the node that orders writes, 0 if none is known; a single node
+	// leaves it 0.
+	Primary elect.NodeID
 }
 
 // sizeTimeout bounds how long Status waits for the database; after it the size
@@ -25,14 +32,7 @@ const sizeTimeout = 200 * time.Millisecond
 // Status reports on this node. It does not wait for writes.
 func (p *Primary) Status() Status {
 	st := Status{Revision: p.store.Revision()}
-	ctx, cancel := context.WithTimeout(context.Background(), sizeTimeout)
-	defer cancel()
-	if size, err := p.space.Size(ctx); err == nil {
-		p.lastSize.Store(&size)
-	}
-	if size := p.lastSize.Load(); size != nil {
-		st.DBSize, st.DBSizeInUse = size.File, size.InUse
-	}
+	sizeOf(p.space, &p.lastSize, &st)
 	if err := p.Err(); err != nil {
 		st.NoSpace = errors.Is(err, ErrNoSpace)
 		st.Errors = append(st.Errors, err.Error())
@@ -45,6 +45,18 @@ func (p *Primary) Status() Status {
 	}
 	st.Healthy = len(st.Errors) == 0
 	return st
+}
+
+// sizeOf tells how large the database is, or was when that was last known.
+func sizeOf(space Space, last *atomic.Pointer[sqllog.Size], st *Status) {
+	ctx, cancel := context.WithTimeout(context.Background(), sizeTimeout)
+	defer cancel()
+	if size, err := space.Size(ctx); err == nil {
+		last.Store(&size)
+	}
+	if size := last.Load(); size != nil {
+		st.DBSize, st.DBSizeInUse = size.File, size.InUse
+	}
 }
 
 // Defragment gives all unused pages of the database file back. Writes go on

@@ -27,7 +27,7 @@ func (p *Primary) archive(rows []sqllog.Row) error {
 
 // archiveErr is why object storage takes no writes now.
 func (p *Primary) archiveErr() error {
-	if p.cfg.Archive == nil {
+	if p.cfg.Archive == nil || p.quorum != nil {
 		return nil
 	}
 	if err := p.cfg.Archive.Err(); err != nil {
@@ -38,6 +38,9 @@ func (p *Primary) archiveErr() error {
 
 // confirm returns nil when this node was the Primary after it was called.
 func (p *Primary) confirm(ctx context.Context) error {
+	if p.quorum != nil {
+		return p.quorum.confirm(ctx)
+	}
 	if p.cfg.Archive == nil {
 		return nil
 	}
@@ -55,20 +58,25 @@ func (p *Primary) confirmRange(ctx context.Context, r *pb.RangeRequest) error {
 	return p.confirm(ctx)
 }
 
-// confirmTxn confirms a Txn that only reads; as in etcd it need not be
-// linearizable if none of its reads is to be.
+// confirmTxn confirms a Txn that only reads.
 func (p *Primary) confirmTxn(ctx context.Context, r *pb.TxnRequest) error {
-	for _, ops := range [][]*pb.RequestOp{r.Success, r.Failure} {
-		for _, op := range ops {
-			if rr := op.GetRequestRange(); rr == nil || !rr.Serializable {
-				return p.confirm(ctx)
-			}
-		}
-	}
-	if len(r.Success)+len(r.Failure) == 0 {
+	if needsConfirmation(r) {
 		return p.confirm(ctx)
 	}
 	return nil
+}
+
+// needsConfirmation reports whether a Txn that only reads is to be linearizable; as in
+// etcd it need not be if none of its reads is to be.
+func needsConfirmation(r *pb.TxnRequest) bool {
+	for _, ops := range [][]*pb.RequestOp{r.Success, r.Failure} {
+		for _, op := range ops {
+			if rr := op.GetRequestRange(); rr == nil || !rr.Serializable {
+				return true
+			}
+		}
+	}
+	return len(r.Success)+len(r.Failure) == 0
 }
 
 // archiveError turns an error of object storage into what clients are told.

@@ -16,6 +16,9 @@ var (
 	ErrUnavailable = errors.New("write could not be committed")
 	// ErrStopped: the node is shutting down.
 	ErrStopped = errors.New("node is stopping")
+	// ErrDeposed: another node became Primary before the write was known to be
+	// committed. Whether it will appear is not known to the client.
+	ErrDeposed = errors.New("primary has changed")
 	// ErrNotPrimary: this node does not order writes.
 	ErrNotPrimary = errors.New("node is not the primary")
 )

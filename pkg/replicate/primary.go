@@ -68,13 +68,16 @@ type Config struct {
 	Compaction CompactionConfig
 	// Archive is object storage; nil where there is none.
 	Archive Archive
+	// Quorum makes the Primary one of a cluster; nil where there is one node.
+	Quorum *QuorumConfig
 	// OnFatal is called once when the node must not go on; writes are refused
 	// from then on. It must not wait for Close. nil means to panic.
 	OnFatal func(error)
 	// Logger receives the messages; nil means logrus' standard logger.
 	Logger logrus.FieldLogger
 
-	groupBytes int // tests make it small; 0 means maxGroupBytes
+	scrubber   *scrubber // of a cluster's node, which outlives its Primary; nil: one of its own
+	groupBytes int       // tests make it small; 0 means maxGroupBytes
 }
 
 // Primary orders writes and commits them. Its methods may be called
@@ -85,6 +88,8 @@ type Primary struct {
 	store *mvcc.Store
 	cfg   Config
 
+	quorum *quorum // nil on a single node
+
 	// mu is held while a write is evaluated. Under it comes Store.mu, nothing
 	// else.
 	mu       sync.Mutex
@@ -94,6 +99,7 @@ type Primary struct {
 	failed   error  // what writes are refused with; nil while serving
 	fatalErr error  // set once, with failed: there is no recovery
 	closed   bool
+	handing  bool // writes are not begun: another node is to take them
 	crowd    crowd
 
 	// appendMu is held from closing a group to publishing it, so that groups are
@@ -102,7 +108,7 @@ type Primary struct {
 	spare    *mvcc.Batch // under appendMu
 
 	leaseGranted chan struct{} // size one: the reaper looks again
-	scrubber     scrubber
+	scrubber     *scrubber
 	failures     atomic.Int64
 	lastSize     atomic.Pointer[sqllog.Size]
 	fatalOnce    sync.Once
@@ -115,6 +121,8 @@ type Primary struct {
 type group struct {
 	batch   *mvcc.Batch
 	writers int           // changes in it
+	last    sqllog.ID     // of its rows; set when it is closed, in a cluster
+	closed  time.Time     // when; likewise
 	done    chan struct{} // closed when published or failed
 	err     error         // set before done is closed, under Primary.mu
 }
@@ -147,14 +155,29 @@ func New(log interface {
 		forming: newGroup(nil), room: make(chan struct{}), leaseGranted: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	p.crowd.arrived = make(chan struct{}, 1)
-	p.scrubber.init(p)
+	if p.scrubber = cfg.scrubber; p.scrubber == nil {
+		p.scrubber = newScrubber(p.scrubs())
+		p.done.Go(p.scrubber.run)
+	}
+	if cfg.Quorum != nil {
+		p.quorum = newQuorum(p, *cfg.Quorum)
+		p.done.Go(p.quorum.watchPatience)
+	}
 	p.done.Go(p.reap)
-	p.done.Go(p.scrubber.run)
 	p.done.Go(p.compactByAge)
 	if cfg.Compaction.FollowKey {
 		p.done.Go(p.followCompactKey)
 	}
 	return p
+}
+
+// scrubs is what a scrubber of this Primary's own works on.
+func (p *Primary) scrubs() scrubberConfig {
+	c := scrubberConfig{store: p.store, space: p.space, batchSize: p.cfg.Compaction.BatchSize, logger: p.cfg.Logger, stop: p.stop}
+	if p.cfg.Archive != nil {
+		c.uploaded = p.cfg.Archive.WaitUploaded
+	}
+	return c
 }
 
 // Close refuses further writes, finishes those under way, and ends the
@@ -293,6 +316,8 @@ func (p *Primary) awaitRoomLocked(ctx context.Context) error {
 			return ErrStopped
 		case p.failed != nil:
 			return p.failed
+		case p.handing:
+			return errHandingOver
 		}
 		if err := p.archiveErr(); err != nil {
 			return err
@@ -327,8 +352,12 @@ func (p *Primary) newestPendingLocked() *group {
 	return p.inflight
 }
 
-// commit appends a group and publishes it; its leader calls it.
+// commit appends a group and, on a single node, publishes it; its leader calls it.
 func (p *Primary) commit(g *group) {
+	if p.quorum != nil {
+		p.quorum.commit(g)
+		return
+	}
 	p.appendMu.Lock()
 	defer p.appendMu.Unlock()
 	p.gather()
@@ -375,6 +404,38 @@ func (p *Primary) appendAndPublish(b *mvcc.Batch) (err error) {
 	}
 	p.wakeFollowers(b)
 	return nil
+}
+
+// publishGroup makes a committed group visible and answers its clients. Groups are
+// published one at a time, in order.
+func (p *Primary) publishGroup(g *group) {
+	p.store.Publish(g.batch)
+	if p.cfg.Archive != nil {
+		p.cfg.Archive.Committed(g.last, g.batch.Bytes)
+	}
+	p.wakeFollowers(g.batch)
+	p.mu.Lock()
+	if p.inflight == g {
+		p.inflight = nil
+	}
+	p.mu.Unlock()
+	close(g.done)
+}
+
+// rollbackLocked fails groups, and the forming one, and takes them out of the
+// index. Their rows may be in logs: nobody knows whether they will appear.
+func (p *Primary) rollbackLocked(pending []*group, err error) {
+	batches := make([]*mvcc.Batch, 0, len(pending)+1)
+	for _, g := range pending {
+		batches = append(batches, g.batch)
+	}
+	batches = append(batches, p.forming.batch)
+	p.store.Rollback(batches...)
+	p.refuseFormingLocked(err)
+	for _, g := range pending {
+		g.err = err
+		close(g.done)
+	}
 }
 
 // wakeFollowers tells the background work what a published batch asks for.

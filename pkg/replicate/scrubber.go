@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/kinsy/kinsy/pkg/mvcc"
 	"github.com/kinsy/kinsy/pkg/s3snap"
 	"github.com/kinsy/kinsy/pkg/sqllog"
@@ -23,24 +25,37 @@ const (
 // scrubber removes what is compacted. Between two steps it rests for as long as
 // the last one took, so that writes have at least half of the log's time.
 type scrubber struct {
-	p    *Primary
+	scrubberConfig
 	wake chan struct{} // size one
 	step int           // rows removed at a time; run's own
 
 	// What the rows removed now were compacted by, and whether object storage
 	// holds its row; run's own.
 	revision sqllog.Revision
-	uploaded bool
+	safe     bool
 
 	mu      sync.Mutex
 	waiting []chan struct{} // to be closed by the run that begins next
 }
 
-func (c *scrubber) init(p *Primary) {
-	c.p, c.wake, c.step = p, make(chan struct{}, 1), min(128, p.cfg.Compaction.BatchSize)
-	if p.store.ScrubDue() {
+// scrubberConfig is what a scrubber works on.
+type scrubberConfig struct {
+	store     *mvcc.Store
+	space     Space
+	batchSize int
+	logger    logrus.FieldLogger
+	stop      <-chan struct{}
+	// uploaded returns nil when object storage holds every row up to an id; nil where
+	// there is no object storage.
+	uploaded func(stop <-chan struct{}, id sqllog.ID) error
+}
+
+func newScrubber(cfg scrubberConfig) *scrubber {
+	c := &scrubber{scrubberConfig: cfg, wake: make(chan struct{}, 1), step: min(128, cfg.batchSize)}
+	if cfg.store.ScrubDue() {
 		c.wakeUp()
 	}
+	return c
 }
 
 func (c *scrubber) wakeUp() {
@@ -67,7 +82,7 @@ func (c *scrubber) run() {
 	defer retry.Stop()
 	for {
 		select {
-		case <-c.p.stop:
+		case <-c.stop:
 			return
 		case <-c.wake:
 		case <-retry.C:
@@ -85,7 +100,7 @@ func (c *scrubber) runOnce() bool {
 	waiting := c.waiting
 	c.waiting = nil
 	c.mu.Unlock()
-	err := c.p.store.Scrub(c.p.stop, func() int { return c.step }, c.remove)
+	err := c.store.Scrub(c.stop, func() int { return c.step }, c.remove)
 	if err == nil {
 		err = c.shrink()
 	}
@@ -94,7 +109,7 @@ func (c *scrubber) runOnce() bool {
 		c.waiting = append(waiting, c.waiting...)
 		c.mu.Unlock()
 		if !errors.Is(err, mvcc.ErrClosed) && !errors.Is(err, s3snap.ErrStopped) {
-			c.p.cfg.Logger.WithError(err).Warn("removing compacted rows; it is tried again")
+			c.logger.WithError(err).Warn("removing compacted rows; it is tried again")
 		}
 		return false
 	}
@@ -110,11 +125,11 @@ func (c *scrubber) remove(ids []sqllog.ID, compaction sqllog.Compaction) error {
 		return err
 	}
 	start := time.Now()
-	if err := c.p.space.Remove(ids, compaction); err != nil {
+	if err := c.space.Remove(ids, compaction); err != nil {
 		return err
 	}
 	took := time.Since(start)
-	c.step = adaptStep(c.step, c.p.cfg.Compaction.BatchSize, took)
+	c.step = adaptStep(c.step, c.batchSize, took)
 	c.rest(took)
 	return nil
 }
@@ -123,14 +138,14 @@ func (c *scrubber) remove(ids []sqllog.ID, compaction sqllog.Compaction) error {
 // row that it lets go: chunks have no holes, and a snapshot at the end of the chain
 // never lacks a row that is visible there.
 func (c *scrubber) awaitUpload(compaction sqllog.Compaction) error {
-	if c.p.cfg.Archive == nil || (c.uploaded && c.revision == compaction.Revision) {
+	if c.uploaded == nil || (c.safe && c.revision == compaction.Revision) {
 		return nil
 	}
-	c.revision, c.uploaded = compaction.Revision, false
-	if err := c.p.cfg.Archive.WaitUploaded(c.p.stop, c.p.store.Head().ID); err != nil {
+	c.revision, c.safe = compaction.Revision, false
+	if err := c.uploaded(c.stop, c.store.Head().ID); err != nil {
 		return err
 	}
-	c.uploaded = true
+	c.safe = true
 	return nil
 }
 
@@ -140,7 +155,7 @@ func (c *scrubber) rest(took time.Duration) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-c.p.stop:
+	case <-c.stop:
 	}
 }
 
@@ -148,7 +163,7 @@ func (c *scrubber) rest(took time.Duration) {
 func (c *scrubber) shrink() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	free, total, err := c.p.space.FreePages(ctx)
+	free, total, err := c.space.FreePages(ctx)
 	if err != nil || free < shrinkFree || free < total/8 {
 		return err
 	}
@@ -160,7 +175,7 @@ func (c *scrubber) shrinkTo(ctx context.Context, keep int64) error {
 	pages := 64
 	for {
 		start := time.Now()
-		left, err := c.p.space.Shrink(pages)
+		left, err := c.space.Shrink(pages)
 		if err != nil || left <= keep {
 			return err
 		}
@@ -168,7 +183,7 @@ func (c *scrubber) shrinkTo(ctx context.Context, keep int64) error {
 		pages = adaptStep(pages, 4096, took)
 		c.rest(took)
 		select {
-		case <-c.p.stop:
+		case <-c.stop:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()

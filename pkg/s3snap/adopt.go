@@ -17,6 +17,9 @@ const adoptingSuffix = ".adopting"
 
 // beginAdoption notes, durably, that the log gets rows of other Primaries.
 func (s *starter) beginAdoption() error {
+	if s.cluster {
+		return nil // only Lead makes a Primary, and always of a new epoch
+	}
 	s.adopted = true
 	f, err := os.OpenFile(s.cfg.Path+adoptingSuffix, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err == nil {

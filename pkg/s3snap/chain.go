@@ -43,6 +43,7 @@ type Chain struct {
 	put    *put          // in flight, nil if none
 	fenced error
 	open   error // the outcome of a PUT is not known, and nobody asks any more
+	ended  error // nothing else is to be written or looked at
 	failed failure
 	looks  looks
 	stats  chainStats
@@ -143,6 +144,8 @@ func (c *Chain) begin(rows []sqllog.Row) (p *put, before sqllog.Epoch, err error
 		return nil, 0, c.fenced
 	case c.open != nil:
 		return nil, 0, c.open
+	case c.ended != nil:
+		return nil, 0, c.ended
 	case c.put != nil:
 		return nil, 0, fmt.Errorf("append to the chain: the PUT at %d is in flight", c.put.first)
 	case first != c.end.ID+1:
@@ -277,6 +280,37 @@ func (c *Chain) fence(err error) {
 	if first && c.onFenced != nil {
 		c.onFenced(err)
 	}
+}
+
+// finish ends the writing: nothing begins any more, but the PUT in flight goes on.
+func (c *Chain) finish(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = why
+}
+
+// whyOver is why rows that were to be written were not, or not to anybody's
+// knowledge.
+func (c *Chain) whyOver() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.fenced != nil:
+		return fmt.Errorf("%w: %w", ErrResigned, c.fenced)
+	case c.open != nil:
+		return fmt.Errorf("%w: %w", ErrResigned, c.open)
+	}
+	return ErrResigned
+}
+
+// carryOn takes over what the Chain before this one has counted.
+func (c *Chain) carryOn(old *Chain) {
+	old.mu.Lock()
+	stats := old.stats
+	old.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stats.add(stats)
 }
 
 // Err is nil while the chain can be written: it is ErrFenced, or ErrUnavailable

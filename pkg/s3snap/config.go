@@ -2,10 +2,12 @@ package s3snap
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/kinsy/kinsy/pkg/elect"
 	"github.com/kinsy/kinsy/pkg/s3snap/object"
 	"github.com/kinsy/kinsy/pkg/sqllog"
 )
@@ -45,6 +47,17 @@ type Config struct {
 	SnapshotRetention int
 	RetentionTime     time.Duration
 
+	// Cluster is the cluster's id, 0 for a single node; Rule is the commit rule that
+	// a cluster begins with. CommitByChunk is not used in a cluster: cluster.json has
+	// the rule.
+	Cluster uint64
+	Rule    elect.Rule
+	// OnDeposed is called at most once in a term of a cluster, when another node has
+	// taken over; OnUploaded whenever the end of the chain has moved in it (nil for
+	// nobody), also once after Resign if a PUT was in flight. They must not block.
+	OnDeposed  func(sqllog.Epoch, error)
+	OnUploaded func(epoch sqllog.Epoch, end sqllog.Head)
+
 	// OnFatal is called once when this node must not go on: another one writes to
 	// the prefix, or the chain is damaged. It must not block.
 	OnFatal func(error)
@@ -58,6 +71,7 @@ type Config struct {
 
 	minAge time.Duration                // tests make it short; 0 means MinChunkAge
 	clock  func() (time.Duration, bool) // tests replace it; nil means bootClock
+	pace   func() *pace                 // of work beside writes; tests replace it, nil means newPace
 }
 
 // withDefaults fills in what is not set.
@@ -77,11 +91,17 @@ func (c Config) withDefaults() Config {
 	if c.OnFatal == nil {
 		c.OnFatal = func(err error) { panic(err) }
 	}
+	if c.OnDeposed == nil {
+		c.OnDeposed = func(_ sqllog.Epoch, err error) { c.OnFatal(err) }
+	}
 	if c.minAge == 0 {
 		c.minAge = MinChunkAge
 	}
 	if c.clock == nil {
 		c.clock = bootClock
+	}
+	if c.pace == nil {
+		c.pace = newPace
 	}
 	return c
 }
@@ -92,6 +112,17 @@ func (c Config) validate() error {
 		return errors.New("archive needs a store and a path")
 	}
 	return nil
+}
+
+// validateCluster is validate for one node of a cluster.
+func (c Config) validateCluster() error {
+	if c.Cluster == 0 {
+		return errors.New("archive of a cluster needs its id")
+	}
+	if c.Rule < elect.Majority {
+		return fmt.Errorf("%d is not a commit rule", c.Rule)
+	}
+	return c.validate()
 }
 
 // chain is the chain of this configuration's store, after its end.

@@ -38,6 +38,11 @@ func (c *Chain) Confirm(ctx context.Context) error {
 		c.mu.Unlock()
 		return err
 	}
+	if c.ended != nil {
+		err := c.ended
+		c.mu.Unlock()
+		return err
+	}
 	if c.ctx.Err() != nil {
 		c.mu.Unlock()
 		return ErrStopped

@@ -79,4 +79,11 @@
 // up, read back and verified, and only then named by its manifest. Retention
 // keeps the newest ones, those inside the retention time and one before it;
 // chunks go when the oldest kept snapshot covers them.
+//
+// A node takes a snapshot at a pace: after each step of a few milliseconds, of the
+// scan and of the reading back, it rests three times as long as the step took. So
+// writes have the machine and the disk, and a snapshot takes four times as long as
+// it could. No lock is held in a rest, a stop ends it, and removal alone waits.
+// What somebody waits for goes at full speed: restores, commands, and what a start
+// does before it serves.
 package s3snap

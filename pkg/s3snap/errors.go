@@ -26,6 +26,19 @@ var (
 	ErrExists = errors.New("exists already")
 	// ErrUnavailable: object storage does not answer.
 	ErrUnavailable = errors.New("object storage does not answer")
+	// ErrConflict: somebody else has changed an object first.
+	ErrConflict = errors.New("somebody else was first")
+	// ErrChanging: the last change of the voters is not done.
+	ErrChanging = errors.New("another change of the voters is under way")
+	// ErrCluster: the prefix belongs to the nodes of a cluster, one of which alone
+	// must not go on with it.
+	ErrCluster = errors.New("object storage belongs to a cluster of several nodes")
+	// ErrReplaced: the log must be replaced by what object storage holds, which the
+	// next OpenReplica does.
+	ErrReplaced = errors.New("log must be replaced")
+	// ErrResigned: this node is not the Primary, or not any more. Of rows that were
+	// to be committed the outcome is unknown.
+	ErrResigned = errors.New("this node is not the primary")
 	// ErrStopped: the node is shutting down.
 	ErrStopped = errors.New("stopped")
 

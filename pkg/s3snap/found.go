@@ -11,26 +11,32 @@ import (
 
 // found creates cluster.json and returns where the chain begins: at its start if
 // the log has all its rows, else at a snapshot of it. at names the newest
-// committed row.
-func found(ctx context.Context, store object.Store, w Writer, log Source, bootstrap string, at func() sqllog.Head) (sqllog.Head, error) {
+// committed row. p is nil while nobody writes.
+func found(ctx context.Context, p *pace, store object.Store, w Writer, log Source, bootstrap string, at func() sqllog.Head) (sqllog.Head, error) {
+	return foundAs(ctx, p, store, w, log, clusterFile{Bootstrap: bootstrap}, at)
+}
+
+// foundAs is found where cluster.json says more than that.
+func foundAs(ctx context.Context, p *pace, store object.Store, w Writer, log Source, file clusterFile, at func() sqllog.Head) (sqllog.Head, error) {
 	base := sqllog.Head{Revision: 1}
 	release := log.HoldRemoval()
 	defer release()
 	if err := vacant(ctx, store, w); err != nil {
 		return base, err
 	}
-	whole, err := isWhole(ctx, log, at().ID)
+	whole, err := isWhole(ctx, p, log, at().ID)
 	if err != nil {
 		return base, err
 	}
-	if bootstrap != "" || !whole {
-		m, err := takeSnapshot(ctx, store, w, log, at)
+	if file.Bootstrap != "" || !whole {
+		m, err := takeSnapshot(ctx, p, store, w, log, at)
 		if err != nil {
 			return base, err
 		}
 		base = m.Head()
 	}
-	err = retry(ctx, func() error { return createCluster(ctx, store, w.Cluster, base.ID, bootstrap) })
+	file.ClusterID, file.Base = formatHex(w.Cluster), int64(base.ID)
+	err = retry(ctx, func() error { return createCluster(ctx, store, file) })
 	if errors.Is(err, object.ErrPrecondition) {
 		err = begun(ctx, store, w, base)
 	}
@@ -38,14 +44,15 @@ func found(ctx context.Context, store object.Store, w Writer, log Source, bootst
 }
 
 // isWhole reports whether a log has all rows up to an id.
-func isWhole(ctx context.Context, log Source, upTo sqllog.ID) (bool, error) {
+func isWhole(ctx context.Context, p *pace, log Source, upTo sqllog.ID) (bool, error) {
 	next := sqllog.ID(1)
+	p.begin()
 	err := log.Scan(ctx, 0, upTo, func(r *sqllog.Row) error {
 		if r.ID != next {
 			return errFound
 		}
 		next++
-		return nil
+		return p.step(ctx)
 	})
 	if err != nil && !errors.Is(err, errFound) {
 		return false, err

@@ -46,12 +46,12 @@ func TestSnapshotOfAnotherLogIsNotTaken(t *testing.T) {
 	w := newWorld(t)
 	logs := [2]*sqllog.Log{seedLog(t, w), seedLog(t, w)}
 	for i, log := range logs {
-		_, err := takeSnapshot(t.Context(), w.store, NewWriter(log.Identity()), log, log.Head)
+		_, err := takeSnapshot(t.Context(), nil, w.store, NewWriter(log.Identity()), log, log.Head)
 		if want := map[int]error{1: ErrCorruptChain}[i]; !errors.Is(err, want) {
 			t.Fatalf("snapshot of log %d: %v, want %v", i, err, want)
 		}
 	}
-	_, err := found(t.Context(), w.store, NewWriter(logs[1].Identity()), logs[1], "", logs[1].Head)
+	_, err := found(t.Context(), nil, w.store, NewWriter(logs[1].Identity()), logs[1], "", logs[1].Head)
 	if !errors.Is(err, ErrCorruptChain) {
 		t.Fatalf("begun beside the snapshot of another cluster: %v", err)
 	}
@@ -73,7 +73,7 @@ func TestLogWithAHoleIsNotWhole(t *testing.T) {
 	}
 	rows := rowsOf(t, log)
 	committed := headOf(&rows[len(rows)-2])
-	base, err := found(t.Context(), w.store, NewWriter(log.Identity()), log, "", func() sqllog.Head { return committed })
+	base, err := found(t.Context(), nil, w.store, NewWriter(log.Identity()), log, "", func() sqllog.Head { return committed })
 	if err != nil || base != committed {
 		t.Fatalf("the chain begins after %+v, %v; want %+v", base, err, committed)
 	}
@@ -169,7 +169,7 @@ func TestSnapshotBelowTheFloorIsNotUsed(t *testing.T) {
 	at := n.log.Head()
 	n.write(10)
 	now = now.Add(2 * MinChunkAge) // the first snapshot takes long
-	if _, err := takeSnapshot(t.Context(), w.store, n.archive.writer, n.log, func() sqllog.Head { return at }); err != nil {
+	if _, err := takeSnapshot(t.Context(), nil, w.store, n.archive.writer, n.log, func() sqllog.Head { return at }); err != nil {
 		t.Fatal(err)
 	}
 	n.snapshot()

@@ -19,21 +19,22 @@ const (
 )
 
 // keepSnapshots takes snapshots when they are due, and applies the retention.
-func (a *Archive) keepSnapshots() {
+func (t *term) keepSnapshots() {
+	a := t.a
 	ticker := time.NewTicker(snapshotCheck)
 	defer ticker.Stop()
-	var k snapshotKeeper
+	k := snapshotKeeper{ctx: t.keeping}
 	for {
 		select {
 		case <-ticker.C:
-		case <-a.keeping.Done():
+		case <-k.ctx.Done():
 			return
 		}
 		chain := a.chain.Load()
 		if chain == nil || time.Now().Before(k.notBefore) {
 			continue
 		}
-		if err := k.step(a, chain); err != nil && a.keeping.Err() == nil {
+		if err := k.step(a, chain); err != nil && k.ctx.Err() == nil {
 			k.notBefore = time.Now().Add(snapshotRetry)
 			a.cfg.Logger.WithError(err).Warn("snapshot or retention; it is tried again")
 		}
@@ -56,7 +57,8 @@ func ownSnapshots(ctx context.Context, store object.Store) ([]Manifest, error) {
 
 // snapshotKeeper is what the snapshot loop remembers.
 type snapshotKeeper struct {
-	known     bool // last is read
+	ctx       context.Context // nil means that of the Archive
+	known     bool            // last is read
 	last      Manifest
 	since     time.Time // when rows after last were first seen
 	chunks    int64     // that this process had written when last was taken
@@ -66,7 +68,7 @@ type snapshotKeeper struct {
 
 func (k *snapshotKeeper) step(a *Archive, chain *Chain) error {
 	if !k.known {
-		all, err := ownSnapshots(a.keeping, a.cfg.Store)
+		all, err := ownSnapshots(k.ctx, a.cfg.Store)
 		if err != nil {
 			return err
 		}
@@ -89,7 +91,7 @@ func (k *snapshotKeeper) step(a *Archive, chain *Chain) error {
 		return nil
 	}
 	k.retained = time.Now()
-	return applyRetention(a.keeping, a.cfg)
+	return applyRetention(k.ctx, a.cfg)
 }
 
 // snapshotChunks is after how many chunks a snapshot is taken in any case: each of
@@ -109,7 +111,11 @@ func (c Config) snapshotDue(k *snapshotKeeper, chain *Chain) bool {
 
 func (k *snapshotKeeper) take(a *Archive, chain *Chain) error {
 	started, chunks := time.Now(), chain.chunks()
-	m, err := takeSnapshot(a.keeping, a.cfg.Store, a.writer, a.log, chain.End)
+	ctx := k.ctx
+	if ctx == nil {
+		ctx = a.keeping
+	}
+	m, err := takeSnapshot(ctx, a.cfg.pace(), a.cfg.Store, a.writer, a.log, chain.End)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func (w *world) keys(prefix string) (all []string) {
 // snapshot takes one at the chain's end, as the snapshot loop does.
 func (n *testNode) snapshot() Manifest {
 	n.t.Helper()
-	m, err := takeSnapshot(n.t.Context(), n.store, n.archive.writer, n.log, n.archive.chain.Load().End)
+	m, err := takeSnapshot(n.t.Context(), nil, n.store, n.archive.writer, n.log, n.archive.chain.Load().End)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestSnapshotIsNamedOnlyWhenItReadsBack(t *testing.T) {
 		}
 		return nil
 	}
-	_, err := takeSnapshot(t.Context(), w.store, n.archive.writer, n.log, n.archive.chain.Load().End)
+	_, err := takeSnapshot(t.Context(), nil, w.store, n.archive.writer, n.log, n.archive.chain.Load().End)
 	if !errors.Is(err, damaged) {
 		t.Fatalf("%v, want what the read met", err)
 	}

@@ -64,7 +64,7 @@ func TestUploadWaitsForAgeOrSize(t *testing.T) {
 	cfg.UploadInterval, cfg.UploadBytes = time.Hour, 5000
 	n := w.open(cfg)
 	n.write(2)
-	if bySize, byAge, _ := n.archive.pending.due(cfg.UploadInterval, cfg.UploadBytes); bySize || byAge {
+	if bySize, byAge, _ := n.archive.term.Load().pending.due(cfg.UploadInterval, cfg.UploadBytes); bySize || byAge {
 		t.Fatal("two rows are due")
 	}
 	n.write(1000)

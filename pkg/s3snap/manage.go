@@ -27,7 +27,7 @@ func Save(ctx context.Context, store object.Store, path string, log logrus.Field
 	if head := l.Head(); head.ID == 0 {
 		err = fmt.Errorf("%w: there are no rows", ErrNoHistory)
 	} else {
-		m, err = takeSnapshot(ctx, store, NewWriter(l.Identity()), l, l.Head)
+		m, err = takeSnapshot(ctx, nil, store, NewWriter(l.Identity()), l, l.Head)
 	}
 	return m, errors.Join(err, l.Close())
 }
@@ -47,11 +47,13 @@ func Seed(ctx context.Context, store object.Store, log *sqllog.Log) error {
 		return err
 	}
 	w := NewWriter(log.Identity())
-	m, err := takeSnapshot(ctx, store, w, log, log.Head)
+	m, err := takeSnapshot(ctx, nil, store, w, log, log.Head)
 	if err != nil {
 		return err
 	}
-	err = retry(ctx, func() error { return createCluster(ctx, store, w.Cluster, m.Head().ID, "") })
+	err = retry(ctx, func() error {
+		return createCluster(ctx, store, clusterFile{ClusterID: formatHex(w.Cluster), Base: m.ID})
+	})
 	if err == nil {
 		return nil
 	}

@@ -60,10 +60,9 @@ func (m Manifest) check(key string) error {
 	return nil
 }
 
-// Snapshots lists the snapshots of a prefix, the oldest first.
-func Snapshots(ctx context.Context, store object.Store) ([]Manifest, error) {
-	var keys []string
-	err := retry(ctx, func() error {
+// manifestKeys lists the names of snapshots, the oldest first.
+func manifestKeys(ctx context.Context, store object.Store) (keys []string, err error) {
+	err = retry(ctx, func() error {
 		keys = keys[:0]
 		return store.List(ctx, snapshotPrefix, "", func(info object.Info) error {
 			if isManifest(info.Key) {
@@ -74,6 +73,15 @@ func Snapshots(ctx context.Context, store object.Store) ([]Manifest, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list snapshots: %w", err)
+	}
+	return keys, nil
+}
+
+// Snapshots lists the snapshots of a prefix, the oldest first.
+func Snapshots(ctx context.Context, store object.Store) ([]Manifest, error) {
+	keys, err := manifestKeys(ctx, store)
+	if err != nil {
+		return nil, err
 	}
 	all := make([]Manifest, 0, len(keys))
 	for _, key := range keys {

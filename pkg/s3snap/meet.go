@@ -26,6 +26,8 @@ type relation struct {
 	boundary sqllog.Head
 	// more: the chain has chunks after boundary.
 	more bool
+	// cluster is cluster.json, unless found.
+	cluster clusterFile
 }
 
 // behind reports whether the chain has rows that the log does not have.
@@ -41,6 +43,7 @@ func (s *starter) meet(ctx context.Context) (rel relation, err error) {
 	if err := s.probe(ctx); err != nil {
 		return relation{}, err
 	}
+	s.looked, s.clocked = s.cfg.clock()
 	return compare(ctx, s.cfg.Store, s.log)
 }
 
@@ -51,6 +54,7 @@ func (s *starter) compareLoud(ctx context.Context) (rel relation, err error) {
 			return err
 		}
 		for tries := 1; ; tries++ {
+			s.looked, s.clocked = s.cfg.clock()
 			rel, err = compare(ctx, s.cfg.Store, s.log)
 			if !errors.Is(err, errMoved) || tries == movedTries {
 				return err
@@ -80,7 +84,9 @@ func compare(ctx context.Context, store object.Store, log *sqllog.Log) (relation
 		return relation{}, err
 	}
 	c := &comparison{store: store, log: log, head: log.Head(), cluster: cluster}
-	return c.run(ctx)
+	rel, err := c.run(ctx)
+	rel.cluster = cluster
+	return rel, err
 }
 
 // checkBootstrap refuses a snapshot placed on a prefix that has a history of its
@@ -162,11 +168,16 @@ func (c *comparison) list(ctx context.Context, after sqllog.ID) error {
 // begin finds the newest point at or below the log's head from which chunks are
 // sure to be there: a snapshot, or the start. It reports false if there is none.
 func (c *comparison) begin(ctx context.Context) (bool, error) {
+	c.low = sqllog.Head{Revision: 1}
+	near, ok, err := c.cluster.newestAt(ctx, c.store, c.head.ID)
+	if err != nil || ok {
+		c.low = near
+		return ok, err
+	}
 	manifests, start, err := c.cluster.snapshots(ctx, c.store)
 	if err != nil {
 		return false, err
 	}
-	c.low = sqllog.Head{Revision: 1}
 	for _, m := range manifests {
 		if sqllog.ID(m.ID) <= c.head.ID {
 			c.low = m.Head()

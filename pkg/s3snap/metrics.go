@@ -12,6 +12,15 @@ type chainStats struct {
 	looks    int64
 }
 
+func (s *chainStats) add(o chainStats) {
+	s.puts += o.puts
+	s.chunks += o.chunks
+	s.rows += o.rows
+	s.bytes += o.bytes
+	s.failures += o.failures
+	s.looks += o.looks
+}
+
 var (
 	descPuts     = desc("chunk_puts_total", "Requests sent to create a chunk, those tried again included.")
 	descRows     = desc("uploaded_rows_total", "Rows written to object storage in chunks.")
@@ -42,22 +51,26 @@ func (a *Archive) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
 	}
 	var stats chainStats
-	var uploaded, fenced int64
+	var fenced, pending int64
+	t := a.term.Load()
 	if c := a.chain.Load(); c != nil {
 		c.mu.Lock()
-		stats, uploaded = c.stats, int64(c.end.ID)
-		if c.fenced != nil {
+		stats = c.stats
+		if c.fenced != nil && t != nil {
 			fenced = 1
 		}
 		c.mu.Unlock()
+	}
+	if t != nil {
+		pending = t.pending.bytes()
 	}
 	counter(descPuts, stats.puts)
 	counter(descRows, stats.rows)
 	counter(descBytes, stats.bytes)
 	counter(descFailures, stats.failures)
 	counter(descLooks, stats.looks)
-	gauge(descUploaded, uploaded)
-	gauge(descPending, a.pending.bytes())
+	gauge(descUploaded, int64(a.Uploaded()))
+	gauge(descPending, pending)
 	gauge(descSnapshot, a.lastSnapshot.Load())
 	gauge(descFenced, fenced)
 }

@@ -22,6 +22,9 @@ const (
 	manifestSuffix  = ".json"
 	rowsSuffix      = ".rows"
 	bootstrapKey    = "bootstrap.snapshot"
+	electorKey      = "elector.json"
+	membersKey      = "members.json"
+	nodePrefix      = "nodes/"
 	formatVersion   = 1
 	maxJSONBytes    = 1 << 20
 	maxChunkBytes   = 1 << 30 // of a stored chunk; a group is far smaller
@@ -43,26 +46,6 @@ func parsePosition(s string) (sqllog.ID, bool) {
 		return 0, false
 	}
 	return sqllog.ID(n), true
-}
-
-// clusterFile is cluster.json: whose prefix it is, and where its chain begins.
-type clusterFile struct {
-	Format    int    `json:"format"`
-	ClusterID string `json:"cluster_id"` // 16 hexadecimal digits
-	// Base: the chain begins after this id. Where it is not 0, a snapshot at it
-	// holds what was before.
-	Base int64 `json:"base"`
-	// Epoch is the newest one that a node has asked for. An older Primary that sees
-	// it stops; which rows count is for the chain alone to say.
-	Epoch int64 `json:"epoch"`
-	// Bootstrap is the version of the object that the cluster was started from,
-	// empty if from none.
-	Bootstrap string `json:"bootstrap,omitempty"`
-}
-
-func (c clusterFile) cluster() uint64 {
-	n, _ := strconv.ParseUint(c.ClusterID, 16, 64)
-	return n
 }
 
 // snapshots are those of the cluster after which the chain is there, the oldest
@@ -89,6 +72,35 @@ func (c clusterFile) snapshots(ctx context.Context, store object.Store) (all []M
 	return all, start, nil
 }
 
+// newestAt finds the newest snapshot of the cluster at or below an id from which the
+// chain is there. It reads one manifest as a rule: an election waits for it.
+func (c clusterFile) newestAt(ctx context.Context, store object.Store, id sqllog.ID) (head sqllog.Head, ok bool, err error) {
+	floor, err := readFloorAgain(ctx, store)
+	if err != nil {
+		return head, false, err
+	}
+	keys, err := manifestKeys(ctx, store)
+	if err != nil {
+		return head, false, err
+	}
+	start := max(floor, sqllog.ID(c.Base))
+	for _, key := range slices.Backward(keys) {
+		if key > manifestKey(id) || key < manifestKey(start) {
+			continue
+		}
+		m, err := readManifest(ctx, store, key)
+		switch {
+		case errors.Is(err, object.ErrNotFound):
+			continue
+		case err != nil:
+			return head, false, err
+		case clusterFile{ClusterID: m.ClusterID}.cluster() == c.cluster():
+			return m.Head(), true, nil
+		}
+	}
+	return head, false, nil
+}
+
 // readCluster reads cluster.json; object.ErrNotFound if there is none.
 func readCluster(ctx context.Context, store object.Store) (clusterFile, error) {
 	c, _, err := readClusterInfo(ctx, store)
@@ -101,8 +113,8 @@ func readClusterInfo(ctx context.Context, store object.Store) (clusterFile, obje
 	if err != nil {
 		return clusterFile{}, object.Info{}, err
 	}
-	if len(c.ClusterID) != 16 || c.cluster() == 0 || c.Base < 0 || c.Epoch < 0 {
-		return clusterFile{}, object.Info{}, fmt.Errorf("%w: %s is not a cluster's", ErrCorruptChain, clusterKey)
+	if err := c.check(); err != nil {
+		return clusterFile{}, object.Info{}, err
 	}
 	return c, info, nil
 }
@@ -128,8 +140,8 @@ func raiseEpoch(ctx context.Context, store object.Store, least sqllog.Epoch) (ep
 }
 
 // createCluster creates cluster.json; object.ErrPrecondition if there is one.
-func createCluster(ctx context.Context, store object.Store, cluster uint64, base sqllog.ID, bootstrap string) error {
-	c := clusterFile{Format: formatVersion, ClusterID: fmt.Sprintf("%016x", cluster), Base: int64(base), Bootstrap: bootstrap}
+func createCluster(ctx context.Context, store object.Store, c clusterFile) error {
+	c.Format = formatVersion
 	return createJSON(ctx, store, clusterKey, c)
 }
 

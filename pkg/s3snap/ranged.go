@@ -24,7 +24,9 @@ type rangedReader struct {
 	key    string
 	size   int64
 	parts  chan chan part // in order
-	now    []byte
+	spare  chan []byte    // what was read, for parts to come: large garbage is felt by others
+	body   []byte         // of the part being read
+	now    []byte         // what is left of it
 	err    error
 	wait   sync.WaitGroup
 }
@@ -34,10 +36,10 @@ type part struct {
 	err  error
 }
 
-// newRangedReader reads an object of a known size from its start. Close must be
-// called.
-func newRangedReader(ctx context.Context, store object.Store, key string, size int64) *rangedReader {
-	r := &rangedReader{store: store, key: key, size: size, parts: make(chan chan part, partsInFlight-1)}
+// newRangedReader reads an object of a known size from its start, ahead parts at a
+// time. Close must be called.
+func newRangedReader(ctx context.Context, store object.Store, key string, size int64, ahead int) *rangedReader {
+	r := &rangedReader{store: store, key: key, size: size, parts: make(chan chan part, ahead-1), spare: make(chan []byte, ahead+1)}
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	r.wait.Go(r.start)
 	return r
@@ -63,7 +65,7 @@ func (r *rangedReader) start() {
 
 // fetch downloads one part. Where a download breaks off, what has come is kept.
 func (r *rangedReader) fetch(offset, length int64) ([]byte, error) {
-	body := make([]byte, length)
+	body := r.buffer(length)
 	var have int64
 	err := retry(r.ctx, func() error {
 		src, info, err := r.store.Get(r.ctx, r.key, offset+have, length-have)
@@ -84,11 +86,25 @@ func (r *rangedReader) fetch(offset, length int64) ([]byte, error) {
 	return body, err
 }
 
+// buffer gives the memory of a part.
+func (r *rangedReader) buffer(length int64) []byte {
+	select {
+	case b := <-r.spare:
+		return b[:length]
+	default:
+		return make([]byte, length, min(partBytes, r.size))
+	}
+}
+
 // Read implements io.Reader.
 func (r *rangedReader) Read(b []byte) (int, error) {
 	for len(r.now) == 0 {
 		if r.err != nil {
 			return 0, r.err
+		}
+		if r.body != nil {
+			r.spare <- r.body
+			r.body = nil
 		}
 		result, ok := <-r.parts
 		if !ok {
@@ -99,9 +115,8 @@ func (r *rangedReader) Read(b []byte) (int, error) {
 			continue
 		}
 		p := <-result
-		r.now, r.err = p.body, p.err
-		if p.err != nil {
-			r.now = nil
+		if r.err = p.err; p.err == nil {
+			r.body, r.now = p.body, p.body
 		}
 	}
 	n := copy(b, r.now)

@@ -74,7 +74,7 @@ func TestDownloadGoesOnWhereItBrokeOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	store := &cutStore{Store: memory, random: rand.New(rand.NewPCG(1, 2))}
-	r := newRangedReader(t.Context(), store, "snapshot", int64(len(want)))
+	r := newRangedReader(t.Context(), store, "snapshot", int64(len(want)), partsInFlight)
 	got, err := io.ReadAll(r)
 	if err != nil || !bytes.Equal(got, want) {
 		t.Fatalf("%d bytes of %d: %v", len(got), len(want), err)
@@ -96,7 +96,7 @@ func TestDownloadThatIsGivenUp(t *testing.T) {
 	if _, err := memory.Upload(t.Context(), "snapshot", bytes.NewReader(make([]byte, 20*partBytes))); err != nil {
 		t.Fatal(err)
 	}
-	r := newRangedReader(t.Context(), memory, "snapshot", 20*partBytes)
+	r := newRangedReader(t.Context(), memory, "snapshot", 20*partBytes, partsInFlight)
 	if _, err := r.Read(make([]byte, 10)); err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestDownloadOfAnotherObject(t *testing.T) {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]error{"snapshot": ErrCorruptChain, "gone": object.ErrNotFound} {
-		r := newRangedReader(t.Context(), memory, key, 200)
+		r := newRangedReader(t.Context(), memory, key, 200, partsInFlight)
 		if _, err := io.ReadAll(r); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", key, err, want)
 		}

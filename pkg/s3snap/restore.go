@@ -161,7 +161,9 @@ func (r *restoration) open(ctx context.Context) error {
 }
 
 func (r *restoration) loadSnapshot(ctx context.Context) error {
-	err := readSnapshot(ctx, r.cfg.Store, r.snapshot, r.tracker.got, func(h rowfile.Header) error {
+	src := newRangedReader(ctx, r.cfg.Store, r.snapshot.Object, r.snapshot.Size, partsInFlight)
+	defer src.Close()
+	err := readSnapshot(src, r.snapshot, r.tracker.got, func(h rowfile.Header) error {
 		r.base = h.Compaction
 		return nil
 	}, r.add)

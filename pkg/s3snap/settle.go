@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/kinsy/kinsy/pkg/s3snap/rowfile"
 	"github.com/kinsy/kinsy/pkg/sqllog"
 )
@@ -14,6 +16,9 @@ import (
 // settle brings the log to the chain, and makes this node Primary where it has
 // to be one of a new epoch.
 func (s *starter) settle(ctx context.Context, rel relation) error {
+	if err := rel.cluster.mayGoAlone(s.writer); err != nil {
+		return err
+	}
 	switch {
 	case rel.found && !s.cfg.CommitByChunk && !s.adopted:
 		return nil // with a log of its own the node serves, and founds the chain meanwhile
@@ -21,7 +26,7 @@ func (s *starter) settle(ctx context.Context, rel relation) error {
 		if err := s.findBootstrap(ctx); err != nil {
 			return err
 		}
-		end, err := found(ctx, s.cfg.Store, s.writer, s.log, s.bootstrap, s.log.Head)
+		end, err := found(ctx, nil, s.cfg.Store, s.writer, s.log, s.bootstrap, s.log.Head)
 		if err != nil {
 			return err
 		}
@@ -38,7 +43,7 @@ func (s *starter) settle(ctx context.Context, rel relation) error {
 		}
 		rel.boundary = end
 	}
-	s.chain = s.cfg.chain(s.writer, rel.boundary)
+	s.chain = s.newChain(rel.boundary)
 	if !s.cfg.CommitByChunk && !s.adopted {
 		return nil
 	}
@@ -82,10 +87,41 @@ func (s *starter) adopt(rows []sqllog.Row) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	if err := s.log.Append(rows); err != nil {
+	if err := s.append(rows); err != nil {
 		return fmt.Errorf("take over rows %d to %d: %w", rows[0].ID, rows[len(rows)-1].ID, err)
 	}
 	return nil
+}
+
+// append writes rows of the chain to the log, in a cluster under a promise.
+func (s *starter) append(rows []sqllog.Row) error {
+	if s.in == nil {
+		return s.log.Append(rows)
+	}
+	epoch, err := s.in(rows[len(rows)-1].Epoch)
+	if err != nil {
+		return err
+	}
+	return s.log.AppendIn(epoch, rows)
+}
+
+// truncate cuts the log, in a cluster under a promise.
+func (s *starter) truncate(ctx context.Context, to sqllog.Head) error {
+	if s.in == nil {
+		return s.log.Truncate(ctx, to)
+	}
+	epoch, err := s.in(to.Epoch)
+	if err != nil {
+		return err
+	}
+	return s.log.TruncateIn(epoch, to)
+}
+
+// newChain continues the chain after its end, as it was found after s.looked.
+func (s *starter) newChain(end sqllog.Head) *Chain {
+	c := s.cfg.chain(s.writer, end)
+	c.sighted(s.looked, s.clocked)
+	return c
 }
 
 // cut sets the rows above a row aside in a chunk file beside the log, and then
@@ -117,12 +153,20 @@ func (s *starter) cut(ctx context.Context, common sqllog.Head) error {
 		return fmt.Errorf("set rows aside: %w", err)
 	}
 	s.cfg.Logger.WithField("file", path).WithField("rows", len(rows)).
-		Error("the log disagrees with object storage; its rows from there on are set aside in a file")
-	return s.log.Truncate(ctx, common)
+		Log(s.severity(), "the log disagrees with object storage; its rows from there on are set aside in a file")
+	return s.truncate(ctx, common)
 }
 
 // replaceLog sets the whole log aside and starts as from an empty disk.
 func (s *starter) replaceLog(ctx context.Context, why string) error {
+	if err := s.setAside(why); err != nil {
+		return err
+	}
+	return s.open(ctx)
+}
+
+// setAside closes the log and takes its files out of the way.
+func (s *starter) setAside(why string) error {
 	err := s.log.Close()
 	s.log = nil
 	if err != nil {
@@ -142,7 +186,7 @@ func (s *starter) replaceLog(ctx context.Context, why string) error {
 	}
 	s.cfg.Logger.WithField("file", aside).WithField("reason", why).
 		Error("the log cannot be brought to what object storage holds; it is set aside, and another one is loaded")
-	return s.open(ctx)
+	return nil
 }
 
 // errReplaced: the log was replaced, and is settled.
@@ -150,10 +194,22 @@ var errReplaced = errors.New("log is replaced")
 
 // replaced is replaceLog for those who have more to do with the log otherwise.
 func (s *starter) replaced(ctx context.Context, why string) error {
+	if s.cluster {
+		return s.markReplaced(why)
+	}
 	if err := s.replaceLog(ctx, why); err != nil {
 		return err
 	}
 	return errReplaced
+}
+
+// severity is how bad it is that rows are set aside: in a cluster a Primary that
+// fails may leave some that nobody was told of.
+func (s *starter) severity() logrus.Level {
+	if s.cluster {
+		return logrus.WarnLevel
+	}
+	return logrus.ErrorLevel
 }
 
 // stamp is the present as it is put into names of files.
@@ -172,6 +228,16 @@ func (s *starter) lead(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask for an epoch: %w", err)
 	}
+	err = s.leadIn(ctx, epoch)
+	if errors.Is(err, errReplaced) {
+		return nil
+	}
+	return err
+}
+
+// leadIn makes this node Primary of an epoch that was asked for. errReplaced as
+// catchUp.
+func (s *starter) leadIn(ctx context.Context, epoch sqllog.Epoch) error {
 	for {
 		err := s.tryLead(ctx, epoch)
 		if !errors.Is(err, ErrFenced) {
@@ -183,16 +249,13 @@ func (s *starter) lead(ctx context.Context) error {
 			return cmpErr
 		}
 		newest, readErr := s.settleAgain(ctx, rel)
-		if errors.Is(readErr, errReplaced) {
-			return nil
-		}
 		if readErr != nil {
 			return readErr
 		}
 		if newest.ID == end.ID || newest.Epoch >= epoch {
 			return fmt.Errorf("become primary of epoch %d: %w", epoch, err)
 		}
-		s.chain = s.cfg.chain(s.writer, newest)
+		s.chain = s.newChain(newest)
 	}
 }
 
@@ -214,6 +277,9 @@ func (s *starter) settleAgain(ctx context.Context, rel relation) (sqllog.Head, e
 // tryLead uploads the rest of the log and the epoch row.
 func (s *starter) tryLead(ctx context.Context, epoch sqllog.Epoch) error {
 	head := s.log.Head()
+	if newest := max(head.Epoch, s.chain.End().Epoch); newest >= epoch {
+		return fmt.Errorf("%w: there are rows of epoch %d", ErrFenced, newest)
+	}
 	for s.chain.End().ID < head.ID {
 		if _, err := uploadPiece(ctx, s.chain, s.log, head.ID, s.cfg.UploadBytes); err != nil {
 			return fmt.Errorf("upload the log: %w", err)
@@ -225,11 +291,19 @@ func (s *starter) tryLead(ctx context.Context, epoch sqllog.Epoch) error {
 	if err := s.chain.Append(ctx, []sqllog.Row{row}); err != nil {
 		return err
 	}
-	if err := s.log.Append([]sqllog.Row{row}); err != nil {
+	if err := s.appendOwn(epoch, row); err != nil {
 		return fmt.Errorf("append the epoch row: %w", err)
 	}
 	s.cfg.Logger.WithField("epoch", epoch).WithField("id", row.ID).Info("primary of a new epoch")
 	return s.endAdoption()
+}
+
+// appendOwn appends the epoch row, whose chunk exists.
+func (s *starter) appendOwn(epoch sqllog.Epoch, row sqllog.Row) error {
+	if s.in == nil {
+		return s.log.Append([]sqllog.Row{row})
+	}
+	return s.log.AppendIn(epoch, []sqllog.Row{row})
 }
 
 // writeSynced writes a new file and makes it durable.

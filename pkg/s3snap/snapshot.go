@@ -27,8 +27,9 @@ var _ Source = (*sqllog.Log)(nil)
 
 // takeSnapshot makes the snapshot of a log at what at returns, which is called
 // once removal is held. It uploads it, reads it back, and names it. A snapshot
-// that is there already is returned as it is.
-func takeSnapshot(ctx context.Context, store object.Store, w Writer, log Source, at func() sqllog.Head) (Manifest, error) {
+// that is there already is returned as it is. p is nil where nothing else is to be
+// spared.
+func takeSnapshot(ctx context.Context, p *pace, store object.Store, w Writer, log Source, at func() sqllog.Head) (Manifest, error) {
 	release := log.HoldRemoval()
 	defer release()
 	head := at()
@@ -47,11 +48,11 @@ func takeSnapshot(ctx context.Context, store object.Store, w Writer, log Source,
 		ID:     int64(head.ID), Epoch: int64(head.Epoch), Revision: int64(head.Revision),
 		CreatedAt: time.Now().UnixMilli(),
 	}
-	if err := uploadSnapshot(ctx, store, w, log, &m); err != nil {
+	if err := uploadSnapshot(ctx, p, store, w, log, &m); err != nil {
 		return Manifest{}, errors.Join(fmt.Errorf("upload snapshot: %w", err), discard(store, m.Object))
 	}
 	release()
-	err := retry(ctx, func() error { return VerifySnapshot(ctx, store, m) })
+	err := retry(ctx, func() error { return verifySnapshot(ctx, p, store, m) })
 	if err != nil {
 		return Manifest{}, errors.Join(fmt.Errorf("verify snapshot: %w", err), discard(store, m.Object))
 	}
@@ -91,13 +92,13 @@ func discard(store object.Store, key string) error {
 }
 
 // uploadSnapshot streams the rows up and completes the manifest.
-func uploadSnapshot(ctx context.Context, store object.Store, w Writer, log Source, m *Manifest) error {
+func uploadSnapshot(ctx context.Context, p *pace, store object.Store, w Writer, log Source, m *Manifest) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r, pipe := io.Pipe()
 	written := make(chan error, 1)
 	go func() {
-		err := writeSnapshot(ctx, pipe, w, log, m)
+		err := writeSnapshot(ctx, p, pipe, w, log, m)
 		_ = pipe.CloseWithError(err)
 		written <- err
 	}()
@@ -123,11 +124,11 @@ func WriteSnapshot(ctx context.Context, out io.Writer, w Writer, log interface {
 		Format: formatVersion, ClusterID: fmt.Sprintf("%016x", w.Cluster),
 		ID: int64(head.ID), Epoch: int64(head.Epoch), Revision: int64(head.Revision), CreatedAt: time.Now().UnixMilli(),
 	}
-	return m, writeSnapshot(ctx, out, w, log, &m)
+	return m, writeSnapshot(ctx, nil, out, w, log, &m)
 }
 
 // writeSnapshot writes the kept rows up to m's head and counts them in m.
-func writeSnapshot(ctx context.Context, out io.Writer, w Writer, log Source, m *Manifest) error {
+func writeSnapshot(ctx context.Context, p *pace, out io.Writer, w Writer, log Source, m *Manifest) error {
 	compaction := log.Compaction()
 	m.CompactRevision = int64(compaction.Revision)
 	file, err := rowfile.NewWriter(out, rowfile.Header{
@@ -137,13 +138,17 @@ func writeSnapshot(ctx context.Context, out io.Writer, w Writer, log Source, m *
 	if err != nil {
 		return err
 	}
+	p.begin()
 	err = log.Scan(ctx, 0, sqllog.ID(m.ID), func(r *sqllog.Row) error {
 		m.Rows++
 		m.LastWrittenAt = max(m.LastWrittenAt, r.WrittenAt)
 		if r.Kind == sqllog.KindCompact {
 			m.CompactRevision = int64(r.CreateRevision)
 		}
-		return file.Add(r)
+		if err := file.Add(r); err != nil {
+			return err
+		}
+		return p.step(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("read log: %w", err)
@@ -153,10 +158,21 @@ func writeSnapshot(ctx context.Context, out io.Writer, w Writer, log Source, m *
 
 // VerifySnapshot downloads a snapshot and checks every byte of it.
 func VerifySnapshot(ctx context.Context, store object.Store, m Manifest) error {
+	return verifySnapshot(ctx, nil, store, m)
+}
+
+func verifySnapshot(ctx context.Context, p *pace, store object.Store, m Manifest) error {
+	ahead := partsInFlight
+	if p != nil {
+		ahead = 1
+	}
+	src := newRangedReader(ctx, store, m.Object, m.Size, ahead)
+	defer src.Close()
 	var rows int64
-	err := readSnapshot(ctx, store, m, nil, func(rowfile.Header) error { return nil }, func(*sqllog.Row) error {
+	p.begin()
+	err := readSnapshot(src, m, nil, func(rowfile.Header) error { return nil }, func(*sqllog.Row) error {
 		rows++
-		return nil
+		return p.step(ctx)
 	})
 	if err == nil && rows != m.Rows {
 		return fmt.Errorf("%w: %s has %d rows instead of %d", ErrCorruptChain, m.Object, rows, m.Rows)
@@ -164,13 +180,11 @@ func VerifySnapshot(ctx context.Context, store object.Store, m Manifest) error {
 	return err
 }
 
-// readSnapshot calls begin with the header and fn with every row of a snapshot.
-// The rows are to be trusted once it returns nil. got is told of downloaded bytes.
-func readSnapshot(ctx context.Context, store object.Store, m Manifest, got func(int64),
-	begin func(rowfile.Header) error, fn func(*sqllog.Row) error) error {
-	src := newRangedReader(ctx, store, m.Object, m.Size)
-	defer src.Close()
-	var in io.Reader = src
+// readSnapshot calls begin with the header and fn with every row of a snapshot, as
+// src gives it. The rows are to be trusted once it returns nil. got is told of
+// downloaded bytes.
+func readSnapshot(src io.Reader, m Manifest, got func(int64), begin func(rowfile.Header) error, fn func(*sqllog.Row) error) error {
+	in := src
 	if got != nil {
 		in = countingReader{src, got}
 	}

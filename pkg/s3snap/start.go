@@ -27,6 +27,14 @@ type starter struct {
 	chain     *Chain // nil while object storage does not answer
 	asked     bool   // the first request was sent
 	probed    bool
+
+	looked  time.Duration // on the clock: before the chain's end was read
+	clocked bool          // looked is set
+
+	// cluster: of several nodes, so that nobody leads by starting. in gives the epoch
+	// in which rows up to one are written to the log; nil means their own.
+	cluster bool
+	in      func(last sqllog.Epoch) (sqllog.Epoch, error)
 }
 
 // Open opens the log at a path and the chain of a prefix, brings them together,
@@ -122,6 +130,9 @@ func (s *starter) openFromStore(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
+	if err := s.mayUse(cluster); err != nil {
+		return err
+	}
 	if err := s.beginAdoption(); err != nil {
 		return err
 	}
@@ -162,7 +173,7 @@ func (s *starter) openNew(ctx context.Context) error {
 	if err != nil && !errors.Is(err, object.ErrNotFound) {
 		return fmt.Errorf("load %s: %w", bootstrapKey, err)
 	}
-	return s.reopen(ctx, 0)
+	return s.reopen(ctx, s.cfg.Cluster)
 }
 
 func (s *starter) reopen(ctx context.Context, cluster uint64) (err error) {
@@ -184,7 +195,7 @@ func (s *starter) loadBootstrap(ctx context.Context) (string, error) {
 	if err := s.beginAdoption(); err != nil { // its epochs are those of other Primaries
 		return "", err
 	}
-	_, err = LoadSnapshot(ctx, src, sqllog.Config{Path: s.cfg.Path, Logger: s.cfg.Logger})
+	_, err = LoadSnapshot(ctx, src, sqllog.Config{Path: s.cfg.Path, Cluster: s.cfg.Cluster, Logger: s.cfg.Logger})
 	return info.Version, err
 }
 

@@ -93,6 +93,13 @@ func (p *pending) begin(end, committed sqllog.ID) {
 	p.signalLocked()
 }
 
+// signal wakes who waits for something to upload.
+func (p *pending) signal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.signalLocked()
+}
+
 func (p *pending) signalLocked() {
 	select {
 	case p.changed <- struct{}{}:

@@ -15,8 +15,15 @@ type clusterServer struct {
 
 var _ pb.ClusterServer = (*clusterServer)(nil)
 
-// MemberList answers the one member. Its header has no revision, as in etcd.
-func (s *clusterServer) MemberList(context.Context, *pb.MemberListRequest) (*pb.MemberListResponse, error) {
+// MemberList answers the members. Its header has no revision, as in etcd.
+func (s *clusterServer) MemberList(ctx context.Context, _ *pb.MemberListRequest) (*pb.MemberListResponse, error) {
+	if s.cfg.Members != nil {
+		members, err := s.cfg.Members(ctx)
+		if err != nil {
+			return nil, toGRPC(err)
+		}
+		return &pb.MemberListResponse{Header: s.header(nil), Members: members}, nil
+	}
 	return &pb.MemberListResponse{
 		Header: s.header(nil),
 		Members: []*pb.Member{{

@@ -1,12 +1,14 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
 	"time"
 
 	"github.com/sirupsen/logrus"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/credentials"
 )
 
@@ -62,7 +64,13 @@ type Config struct {
 
 	// ClusterID and MemberID go into every response header.
 	ClusterID, MemberID uint64
-	// MemberName, ClientURLs and PeerURLs are what MemberList answers.
+	// Leader is the member id of the Primary, 0 if none is known; nil: this member.
+	Leader func() uint64
+	// Members are what MemberList answers; nil: this member alone.
+	Members func(ctx context.Context) ([]*pb.Member, error)
+	// MoveLeader makes another member Primary; nil: there is no other.
+	MoveLeader func(ctx context.Context, target uint64) error
+	// MemberName, ClientURLs and PeerURLs are what MemberList answers of this member.
 	MemberName string
 	ClientURLs []string
 	PeerURLs   []string

@@ -27,6 +27,8 @@ var errorTable = []struct{ engine, grpc error }{
 	{mvcc.ErrWatchNotFound, status.Error(codes.NotFound, "etcdserver: "+mvcc.ErrWatchNotFound.Error())},
 	{mvcc.ErrClosed, rpctypes.ErrGRPCStopped},
 
+	{replicate.ErrDeposed, rpctypes.ErrGRPCLeaderChanged},
+	{replicate.ErrNoSuccessor, rpctypes.ErrGRPCTimeout},
 	{replicate.ErrNoSpace, rpctypes.ErrGRPCNoSpace},
 	{replicate.ErrStopped, rpctypes.ErrGRPCStopped},
 	{replicate.ErrNotPrimary, rpctypes.ErrGRPCNoLeader},
@@ -39,6 +41,9 @@ var errorTable = []struct{ engine, grpc error }{
 	{sqllog.ErrMissing, rpctypes.ErrGRPCCorrupt},
 	{sqllog.ErrClosed, rpctypes.ErrGRPCStopped},
 }
+
+// StatusError is what clients are told of an error of the engine: a gRPC status.
+func StatusError(err error) error { return toGRPC(err) }
 
 // toGRPC returns the gRPC error for an error of the engine. Status errors pass
 // unchanged, context errors become Canceled and DeadlineExceeded with gRPC's

@@ -42,6 +42,8 @@ var errorCases = []struct {
 		"etcdserver: mvcc: watcher range is empty"},
 	{"mvcc.ErrWatchNotFound", mvcc.ErrWatchNotFound, codes.NotFound, "etcdserver: mvcc: watcher does not exist"},
 	{"mvcc.ErrClosed", mvcc.ErrClosed, codes.Unavailable, "etcdserver: server stopped"},
+	{"replicate.ErrDeposed", replicate.ErrDeposed, codes.Unavailable, "etcdserver: leader changed"},
+	{"replicate.ErrNoSuccessor", replicate.ErrNoSuccessor, codes.Unavailable, "etcdserver: request timed out"},
 	{"replicate.ErrNoSpace", replicate.ErrNoSpace, codes.ResourceExhausted,
 		"etcdserver: mvcc: database space exceeded"},
 	{"replicate.ErrStopped", replicate.ErrStopped, codes.Unavailable, "etcdserver: server stopped"},
@@ -55,8 +57,12 @@ var errorCases = []struct {
 }
 
 // neverSeen are sentinels that no request can meet: opening refuses the log, and
-// a commit wraps its cause in one of replicate's.
-var neverSeen = []string{"sqllog.ErrGap", "sqllog.ErrInvalidRow", "sqllog.ErrNewer", "sqllog.ErrForeign", "sqllog.ErrOtherCluster"}
+// a commit wraps its cause in one of replicate's. Those of streams between nodes end
+// a stream.
+var neverSeen = []string{
+	"mvcc.ErrDiverged", "mvcc.ErrPending", "replicate.ErrBadStream", "replicate.ErrDivergence", "sqllog.ErrPromised",
+	"sqllog.ErrGap", "sqllog.ErrInvalidRow", "sqllog.ErrNewer", "sqllog.ErrForeign", "sqllog.ErrOtherCluster",
+}
 
 // TestErrorTable walks the table: code and text of every sentinel, bare and
 // wrapped, alone and around a context error.

@@ -28,7 +28,7 @@ func (s *maintenanceServer) Status(context.Context, *pb.StatusRequest) (*pb.Stat
 		StorageVersion: storageVersion(s.cfg.EmulatedVersion),
 		DbSize:         st.DBSize,
 		DbSizeInUse:    st.DBSizeInUse,
-		Leader:         s.cfg.MemberID,
+		Leader:         s.leaderID(),
 		Errors:         st.Errors,
 		DowngradeInfo:  &pb.DowngradeInfo{},
 	}, nil
@@ -111,11 +111,26 @@ func (s *maintenanceServer) Defragment(ctx context.Context, _ *pb.DefragmentRequ
 	return &pb.DefragmentResponse{}, nil
 }
 
-// MoveLeader knows one member: moving to it is done at once, and there is no
-// other. The answer has no header, as in etcd.
-func (s *maintenanceServer) MoveLeader(_ context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
-	if r.TargetID != s.cfg.MemberID {
+func (s *Server) leaderID() uint64 {
+	if s.cfg.Leader == nil {
+		return s.cfg.MemberID
+	}
+	return s.cfg.Leader()
+}
+
+// MoveLeader is for the leader to be asked, as in etcd; moving to it is done at
+// once. The answer has no header, as in etcd.
+func (s *maintenanceServer) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
+	switch {
+	case r.TargetID == s.leaderID() && s.leaderID() == s.cfg.MemberID:
+		return &pb.MoveLeaderResponse{}, nil
+	case s.cfg.MoveLeader == nil:
 		return nil, rpctypes.ErrGRPCBadLeaderTransferee
+	case s.leaderID() != s.cfg.MemberID:
+		return nil, rpctypes.ErrGRPCNotLeader
+	}
+	if err := s.cfg.MoveLeader(ctx, r.TargetID); err != nil {
+		return nil, toGRPC(err)
 	}
 	return &pb.MoveLeaderResponse{}, nil
 }

@@ -20,7 +20,7 @@
 //	         deleted at exactly that revision (see Compaction)
 //
 // meta holds the schema version, the cluster and node ids, the newest
-// compaction and the head (see below). A log of another cluster than Config says
+// compaction, the promise and the head (see below). A log of another cluster than Config says
 // is refused.
 //
 // # Order of calls
@@ -37,12 +37,32 @@
 // and only then calls its function, so that no reader, however slow, keeps the
 // write-ahead log from being started over.
 //
+// # Promise
+//
+// A promise of an epoch is the word of this log that it takes nothing of a lower
+// one any more: meta entry `promise`, 8 bytes, big endian; absent until the first.
+// Promise gives it, AppendIn and TruncateIn check it in the transaction in which
+// they write, and raise it there: it is never below the epoch of a row that the
+// log holds, nor of one that it held once. Append and Truncate, for a log that has
+// one writer only, do not look at it, and keep it that high all the same. States
+// of a log with promise p, in the order of its writes:
+//
+//	Promise(e), e > p            p = e, durable before the head is told
+//	AppendIn(e), TruncateIn(e)   e >= p: p = e in the same transaction
+//	any, e < p                   ErrPromised, nothing written
+//
+// So the head that Promise(e) tells is the last that a Primary below e has reached
+// here, whatever of its rows is still on the way. In SQLite one connection
+// writes, under one lock, and the promise is kept in memory beside it, so that the
+// check costs nothing and the entry is written only when it changes. In a database
+// that others write to as well the check must be part of the transaction's SQL.
+//
 // # Failures
 //
 //	ErrFull     nothing was written; the log goes on once there is space
-//	ErrIO       the outcome is unknown; of Append and Truncate so is the head, and
-//	            no write is taken until Recover has settled it by a durable
-//	            write of its own
+//	ErrIO       the outcome is unknown; of Append, Truncate and Promise so are the
+//	            head and the promise, and no write is taken until Recover has
+//	            settled it by a durable write of its own
 //	ErrCorrupt  the file is damaged; Salvage says what is readable
 //
 // # Head
@@ -90,4 +110,5 @@
 //  3. the changes of one revision are appended by one call, in order of sub: all
 //     or none.
 //  4. what Append has acknowledged survives a crash of process and machine.
+//  5. the promise never goes back, and is at least the epoch of every row.
 package sqllog

@@ -249,3 +249,28 @@ func shares(times []time.Duration) string {
 	of := func(percent int) time.Duration { return share(times, percent).Round(10 * time.Microsecond) }
 	return fmt.Sprintf("%d writes, median %s, 95%% in %s, 99%% in %s, slowest %s", len(times), of(50), of(95), of(99), of(100))
 }
+
+// TestExcessFindsStalls gives the comparison snapshots that hold writes up, and machines that do.
+func TestExcessFindsStalls(t *testing.T) {
+	side := func(usual time.Duration, stalls ...time.Duration) []time.Duration {
+		return slices.Concat(slices.Repeat([]time.Duration{usual}, 1000), stalls)
+	}
+	quiet := round{during: side(3 * time.Millisecond), before: side(2 * time.Millisecond)}
+	stalled := round{during: side(2*time.Millisecond, 2*time.Millisecond+heldBar), before: side(2 * time.Millisecond)}
+	slower := round{during: side(2*time.Millisecond + heldBar), before: side(2*time.Millisecond, time.Second)}
+	noisy := round{during: side(2*time.Millisecond, time.Second), before: side(2 * time.Millisecond)}
+	for name, test := range map[string]struct {
+		rounds []round
+		want   bool // that it is within the bar
+	}{
+		"nothing":                   {[]round{quiet, quiet, quiet}, true},
+		"a machine that stalls":     {[]round{quiet, noisy, quiet, noisy, quiet}, true},
+		"snapshots that stall once": {[]round{stalled, quiet, stalled}, false},
+		"snapshots that slow down":  {[]round{slower, slower, quiet}, false},
+	} {
+		usual, slowest := excess(test.rounds)
+		if got := usual < heldBar && slowest < heldBar; got != test.want {
+			t.Errorf("%s: 1 of 100 %s longer, the slowest %s: within the bar is %t", name, usual, slowest, got)
+		}
+	}
+}

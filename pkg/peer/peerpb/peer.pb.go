@@ -138,7 +138,7 @@ type Hello struct {
 	Major         uint32                 `protobuf:"varint,1,opt,name=major,proto3" json:"major,omitempty"` // must be the other side's
 	Minor         uint32                 `protobuf:"varint,2,opt,name=minor,proto3" json:"minor,omitempty"` // what it knows beyond the first of that major version
 	ClusterId     uint64                 `protobuf:"fixed64,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	NodeId        uint64                 `protobuf:"fixed64,4,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"` // 0: a client, which may ask for State only
+	NodeId        uint64                 `protobuf:"fixed64,4,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"` // 0: a client, which may ask for State and HandOver only
 	Name          string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
 	To            uint64                 `protobuf:"fixed64,6,opt,name=to,proto3" json:"to,omitempty"` // whom the caller means; 0 for whoever it is
 	unknownFields protoimpl.UnknownFields
@@ -2848,6 +2848,94 @@ func (x *ReplicaState) GetAddress() string {
 	return ""
 }
 
+type HandOverRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	To            uint64                 `protobuf:"fixed64,1,opt,name=to,proto3" json:"to,omitempty"` // 0: any other node
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOverRequest) Reset() {
+	*x = HandOverRequest{}
+	mi := &file_peer_peerpb_peer_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOverRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOverRequest) ProtoMessage() {}
+
+func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peerpb_peer_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOverRequest.ProtoReflect.Descriptor instead.
+func (*HandOverRequest) Descriptor() ([]byte, []int) {
+	return file_peer_peerpb_peer_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *HandOverRequest) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+type HandOverResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Primary       uint64                 `protobuf:"fixed64,1,opt,name=primary,proto3" json:"primary,omitempty"` // that is heard now
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOverResponse) Reset() {
+	*x = HandOverResponse{}
+	mi := &file_peer_peerpb_peer_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOverResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOverResponse) ProtoMessage() {}
+
+func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peerpb_peer_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOverResponse.ProtoReflect.Descriptor instead.
+func (*HandOverResponse) Descriptor() ([]byte, []int) {
+	return file_peer_peerpb_peer_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *HandOverResponse) GetPrimary() uint64 {
+	if x != nil {
+		return x.Primary
+	}
+	return 0
+}
+
 var File_peer_peerpb_peer_proto protoreflect.FileDescriptor
 
 const file_peer_peerpb_peer_proto_rawDesc = "" +
@@ -3049,7 +3137,11 @@ const file_peer_peerpb_peer_proto_rawDesc = "" +
 	"\vbehind_rows\x18\x06 \x01(\x03R\n" +
 	"behindRows\x12$\n" +
 	"\x0ereceipt_age_ms\x18\a \x01(\x03R\freceiptAgeMs\x12\x18\n" +
-	"\aaddress\x18\b \x01(\tR\aaddress*P\n" +
+	"\aaddress\x18\b \x01(\tR\aaddress\"!\n" +
+	"\x0fHandOverRequest\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\x06R\x02to\",\n" +
+	"\x10HandOverResponse\x12\x18\n" +
+	"\aprimary\x18\x01 \x01(\x06R\aprimary*P\n" +
 	"\x04Role\x12\x10\n" +
 	"\fROLE_UNKNOWN\x10\x00\x12\x10\n" +
 	"\fROLE_REPLICA\x10\x01\x12\x12\n" +
@@ -3059,13 +3151,14 @@ const file_peer_peerpb_peer_proto_rawDesc = "" +
 	"\x0eHEALTH_UNKNOWN\x10\x00\x12\x12\n" +
 	"\x0eHEALTH_LOADING\x10\x01\x12\x12\n" +
 	"\x0eHEALTH_HEALTHY\x10\x02\x12\x13\n" +
-	"\x0fHEALTH_DEGRADED\x10\x032\xbb\x02\n" +
+	"\x0fHEALTH_DEGRADED\x10\x032\x82\x03\n" +
 	"\x04Peer\x12<\n" +
 	"\x04Ping\x12\x17.kinsy.peer.PingMessage\x1a\x17.kinsy.peer.PingMessage(\x010\x01\x12=\n" +
 	"\aControl\x12\x18.kinsy.peer.ControlBatch\x1a\x16.kinsy.peer.ControlEnd(\x01\x12@\n" +
 	"\x06Follow\x12\x19.kinsy.peer.FollowRequest\x1a\x17.kinsy.peer.FollowReply(\x010\x01\x12:\n" +
 	"\x04Call\x12\x15.kinsy.peer.CallBatch\x1a\x17.kinsy.peer.AnswerBatch(\x010\x01\x128\n" +
-	"\x05State\x12\x18.kinsy.peer.StateRequest\x1a\x15.kinsy.peer.NodeStateB(Z&github.com/kinsy/kinsy/pkg/peer/peerpbb\x06proto3"
+	"\x05State\x12\x18.kinsy.peer.StateRequest\x1a\x15.kinsy.peer.NodeState\x12E\n" +
+	"\bHandOver\x12\x1b.kinsy.peer.HandOverRequest\x1a\x1c.kinsy.peer.HandOverResponseB(Z&github.com/kinsy/kinsy/pkg/peer/peerpbb\x06proto3"
 
 var (
 	file_peer_peerpb_peer_proto_rawDescOnce sync.Once
@@ -3080,7 +3173,7 @@ func file_peer_peerpb_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_peer_peerpb_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_peer_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_peer_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_peer_peerpb_peer_proto_goTypes = []any{
 	(Role)(0),                                    // 0: kinsy.peer.Role
 	(Health)(0),                                  // 1: kinsy.peer.Health
@@ -3119,20 +3212,22 @@ var file_peer_peerpb_peer_proto_goTypes = []any{
 	(*StateRequest)(nil),                         // 34: kinsy.peer.StateRequest
 	(*NodeState)(nil),                            // 35: kinsy.peer.NodeState
 	(*ReplicaState)(nil),                         // 36: kinsy.peer.ReplicaState
-	(*etcdserverpb.TxnRequest)(nil),              // 37: etcdserverpb.TxnRequest
-	(*etcdserverpb.LeaseGrantRequest)(nil),       // 38: etcdserverpb.LeaseGrantRequest
-	(*etcdserverpb.LeaseRevokeRequest)(nil),      // 39: etcdserverpb.LeaseRevokeRequest
-	(*etcdserverpb.LeaseKeepAliveRequest)(nil),   // 40: etcdserverpb.LeaseKeepAliveRequest
-	(*etcdserverpb.LeaseTimeToLiveRequest)(nil),  // 41: etcdserverpb.LeaseTimeToLiveRequest
-	(*etcdserverpb.LeaseLeasesRequest)(nil),      // 42: etcdserverpb.LeaseLeasesRequest
-	(*etcdserverpb.CompactionRequest)(nil),       // 43: etcdserverpb.CompactionRequest
-	(*etcdserverpb.TxnResponse)(nil),             // 44: etcdserverpb.TxnResponse
-	(*etcdserverpb.LeaseGrantResponse)(nil),      // 45: etcdserverpb.LeaseGrantResponse
-	(*etcdserverpb.LeaseRevokeResponse)(nil),     // 46: etcdserverpb.LeaseRevokeResponse
-	(*etcdserverpb.LeaseKeepAliveResponse)(nil),  // 47: etcdserverpb.LeaseKeepAliveResponse
-	(*etcdserverpb.LeaseTimeToLiveResponse)(nil), // 48: etcdserverpb.LeaseTimeToLiveResponse
-	(*etcdserverpb.LeaseLeasesResponse)(nil),     // 49: etcdserverpb.LeaseLeasesResponse
-	(*etcdserverpb.CompactionResponse)(nil),      // 50: etcdserverpb.CompactionResponse
+	(*HandOverRequest)(nil),                      // 37: kinsy.peer.HandOverRequest
+	(*HandOverResponse)(nil),                     // 38: kinsy.peer.HandOverResponse
+	(*etcdserverpb.TxnRequest)(nil),              // 39: etcdserverpb.TxnRequest
+	(*etcdserverpb.LeaseGrantRequest)(nil),       // 40: etcdserverpb.LeaseGrantRequest
+	(*etcdserverpb.LeaseRevokeRequest)(nil),      // 41: etcdserverpb.LeaseRevokeRequest
+	(*etcdserverpb.LeaseKeepAliveRequest)(nil),   // 42: etcdserverpb.LeaseKeepAliveRequest
+	(*etcdserverpb.LeaseTimeToLiveRequest)(nil),  // 43: etcdserverpb.LeaseTimeToLiveRequest
+	(*etcdserverpb.LeaseLeasesRequest)(nil),      // 44: etcdserverpb.LeaseLeasesRequest
+	(*etcdserverpb.CompactionRequest)(nil),       // 45: etcdserverpb.CompactionRequest
+	(*etcdserverpb.TxnResponse)(nil),             // 46: etcdserverpb.TxnResponse
+	(*etcdserverpb.LeaseGrantResponse)(nil),      // 47: etcdserverpb.LeaseGrantResponse
+	(*etcdserverpb.LeaseRevokeResponse)(nil),     // 48: etcdserverpb.LeaseRevokeResponse
+	(*etcdserverpb.LeaseKeepAliveResponse)(nil),  // 49: etcdserverpb.LeaseKeepAliveResponse
+	(*etcdserverpb.LeaseTimeToLiveResponse)(nil), // 50: etcdserverpb.LeaseTimeToLiveResponse
+	(*etcdserverpb.LeaseLeasesResponse)(nil),     // 51: etcdserverpb.LeaseLeasesResponse
+	(*etcdserverpb.CompactionResponse)(nil),      // 52: etcdserverpb.CompactionResponse
 }
 var file_peer_peerpb_peer_proto_depIdxs = []int32{
 	8,  // 0: kinsy.peer.ControlBatch.messages:type_name -> kinsy.peer.ElectMessage
@@ -3162,20 +3257,20 @@ var file_peer_peerpb_peer_proto_depIdxs = []int32{
 	31, // 24: kinsy.peer.CallAnswer.forward:type_name -> kinsy.peer.ForwardResponse
 	33, // 25: kinsy.peer.CallAnswer.committed:type_name -> kinsy.peer.CommittedResponse
 	29, // 26: kinsy.peer.CallAnswer.error:type_name -> kinsy.peer.Status
-	37, // 27: kinsy.peer.ForwardRequest.txn:type_name -> etcdserverpb.TxnRequest
-	38, // 28: kinsy.peer.ForwardRequest.lease_grant:type_name -> etcdserverpb.LeaseGrantRequest
-	39, // 29: kinsy.peer.ForwardRequest.lease_revoke:type_name -> etcdserverpb.LeaseRevokeRequest
-	40, // 30: kinsy.peer.ForwardRequest.lease_keep_alive:type_name -> etcdserverpb.LeaseKeepAliveRequest
-	41, // 31: kinsy.peer.ForwardRequest.lease_time_to_live:type_name -> etcdserverpb.LeaseTimeToLiveRequest
-	42, // 32: kinsy.peer.ForwardRequest.lease_leases:type_name -> etcdserverpb.LeaseLeasesRequest
-	43, // 33: kinsy.peer.ForwardRequest.compact:type_name -> etcdserverpb.CompactionRequest
-	44, // 34: kinsy.peer.ForwardResponse.txn:type_name -> etcdserverpb.TxnResponse
-	45, // 35: kinsy.peer.ForwardResponse.lease_grant:type_name -> etcdserverpb.LeaseGrantResponse
-	46, // 36: kinsy.peer.ForwardResponse.lease_revoke:type_name -> etcdserverpb.LeaseRevokeResponse
-	47, // 37: kinsy.peer.ForwardResponse.lease_keep_alive:type_name -> etcdserverpb.LeaseKeepAliveResponse
-	48, // 38: kinsy.peer.ForwardResponse.lease_time_to_live:type_name -> etcdserverpb.LeaseTimeToLiveResponse
-	49, // 39: kinsy.peer.ForwardResponse.lease_leases:type_name -> etcdserverpb.LeaseLeasesResponse
-	50, // 40: kinsy.peer.ForwardResponse.compact:type_name -> etcdserverpb.CompactionResponse
+	39, // 27: kinsy.peer.ForwardRequest.txn:type_name -> etcdserverpb.TxnRequest
+	40, // 28: kinsy.peer.ForwardRequest.lease_grant:type_name -> etcdserverpb.LeaseGrantRequest
+	41, // 29: kinsy.peer.ForwardRequest.lease_revoke:type_name -> etcdserverpb.LeaseRevokeRequest
+	42, // 30: kinsy.peer.ForwardRequest.lease_keep_alive:type_name -> etcdserverpb.LeaseKeepAliveRequest
+	43, // 31: kinsy.peer.ForwardRequest.lease_time_to_live:type_name -> etcdserverpb.LeaseTimeToLiveRequest
+	44, // 32: kinsy.peer.ForwardRequest.lease_leases:type_name -> etcdserverpb.LeaseLeasesRequest
+	45, // 33: kinsy.peer.ForwardRequest.compact:type_name -> etcdserverpb.CompactionRequest
+	46, // 34: kinsy.peer.ForwardResponse.txn:type_name -> etcdserverpb.TxnResponse
+	47, // 35: kinsy.peer.ForwardResponse.lease_grant:type_name -> etcdserverpb.LeaseGrantResponse
+	48, // 36: kinsy.peer.ForwardResponse.lease_revoke:type_name -> etcdserverpb.LeaseRevokeResponse
+	49, // 37: kinsy.peer.ForwardResponse.lease_keep_alive:type_name -> etcdserverpb.LeaseKeepAliveResponse
+	50, // 38: kinsy.peer.ForwardResponse.lease_time_to_live:type_name -> etcdserverpb.LeaseTimeToLiveResponse
+	51, // 39: kinsy.peer.ForwardResponse.lease_leases:type_name -> etcdserverpb.LeaseLeasesResponse
+	52, // 40: kinsy.peer.ForwardResponse.compact:type_name -> etcdserverpb.CompactionResponse
 	29, // 41: kinsy.peer.ForwardResponse.error:type_name -> kinsy.peer.Status
 	0,  // 42: kinsy.peer.NodeState.role:type_name -> kinsy.peer.Role
 	1,  // 43: kinsy.peer.NodeState.health:type_name -> kinsy.peer.Health
@@ -3185,13 +3280,15 @@ var file_peer_peerpb_peer_proto_depIdxs = []int32{
 	18, // 47: kinsy.peer.Peer.Follow:input_type -> kinsy.peer.FollowRequest
 	24, // 48: kinsy.peer.Peer.Call:input_type -> kinsy.peer.CallBatch
 	34, // 49: kinsy.peer.Peer.State:input_type -> kinsy.peer.StateRequest
-	3,  // 50: kinsy.peer.Peer.Ping:output_type -> kinsy.peer.PingMessage
-	7,  // 51: kinsy.peer.Peer.Control:output_type -> kinsy.peer.ControlEnd
-	21, // 52: kinsy.peer.Peer.Follow:output_type -> kinsy.peer.FollowReply
-	27, // 53: kinsy.peer.Peer.Call:output_type -> kinsy.peer.AnswerBatch
-	35, // 54: kinsy.peer.Peer.State:output_type -> kinsy.peer.NodeState
-	50, // [50:55] is the sub-list for method output_type
-	45, // [45:50] is the sub-list for method input_type
+	37, // 50: kinsy.peer.Peer.HandOver:input_type -> kinsy.peer.HandOverRequest
+	3,  // 51: kinsy.peer.Peer.Ping:output_type -> kinsy.peer.PingMessage
+	7,  // 52: kinsy.peer.Peer.Control:output_type -> kinsy.peer.ControlEnd
+	21, // 53: kinsy.peer.Peer.Follow:output_type -> kinsy.peer.FollowReply
+	27, // 54: kinsy.peer.Peer.Call:output_type -> kinsy.peer.AnswerBatch
+	35, // 55: kinsy.peer.Peer.State:output_type -> kinsy.peer.NodeState
+	38, // 56: kinsy.peer.Peer.HandOver:output_type -> kinsy.peer.HandOverResponse
+	51, // [51:57] is the sub-list for method output_type
+	45, // [45:51] is the sub-list for method input_type
 	45, // [45:45] is the sub-list for extension type_name
 	45, // [45:45] is the sub-list for extension extendee
 	0,  // [0:45] is the sub-list for field type_name
@@ -3255,7 +3352,7 @@ func file_peer_peerpb_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_peerpb_peer_proto_rawDesc), len(file_peer_peerpb_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   35,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,11 +25,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Peer_Ping_FullMethodName    = "/kinsy.peer.Peer/Ping"
-	Peer_Control_FullMethodName = "/kinsy.peer.Peer/Control"
-	Peer_Follow_FullMethodName  = "/kinsy.peer.Peer/Follow"
-	Peer_Call_FullMethodName    = "/kinsy.peer.Peer/Call"
-	Peer_State_FullMethodName   = "/kinsy.peer.Peer/State"
+	Peer_Ping_FullMethodName     = "/kinsy.peer.Peer/Ping"
+	Peer_Control_FullMethodName  = "/kinsy.peer.Peer/Control"
+	Peer_Follow_FullMethodName   = "/kinsy.peer.Peer/Follow"
+	Peer_Call_FullMethodName     = "/kinsy.peer.Peer/Call"
+	Peer_State_FullMethodName    = "/kinsy.peer.Peer/State"
+	Peer_HandOver_FullMethodName = "/kinsy.peer.Peer/HandOver"
 )
 
 // PeerClient is the client API for Peer service.
@@ -48,6 +49,8 @@ type PeerClient interface {
 	Call(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CallBatch, AnswerBatch], error)
 	// State tells what the node knows of itself and others.
 	State(ctx context.Context, in *StateRequest, opts ...grpc.CallOption) (*NodeState, error)
+	// HandOver has the Primary make another node Primary. An operator asks for it.
+	HandOver(ctx context.Context, in *HandOverRequest, opts ...grpc.CallOption) (*HandOverResponse, error)
 }
 
 type peerClient struct {
@@ -120,6 +123,16 @@ func (c *peerClient) State(ctx context.Context, in *StateRequest, opts ...grpc.C
 	return out, nil
 }
 
+func (c *peerClient) HandOver(ctx context.Context, in *HandOverRequest, opts ...grpc.CallOption) (*HandOverResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HandOverResponse)
+	err := c.cc.Invoke(ctx, Peer_HandOver_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServer is the server API for Peer service.
 // All implementations must embed UnimplementedPeerServer
 // for forward compatibility.
@@ -136,6 +149,8 @@ type PeerServer interface {
 	Call(grpc.BidiStreamingServer[CallBatch, AnswerBatch]) error
 	// State tells what the node knows of itself and others.
 	State(context.Context, *StateRequest) (*NodeState, error)
+	// HandOver has the Primary make another node Primary. An operator asks for it.
+	HandOver(context.Context, *HandOverRequest) (*HandOverResponse, error)
 	mustEmbedUnimplementedPeerServer()
 }
 
@@ -160,6 +175,9 @@ func (UnimplementedPeerServer) Call(grpc.BidiStreamingServer[CallBatch, AnswerBa
 }
 func (UnimplementedPeerServer) State(context.Context, *StateRequest) (*NodeState, error) {
 	return nil, status.Error(codes.Unimplemented, "method State not implemented")
+}
+func (UnimplementedPeerServer) HandOver(context.Context, *HandOverRequest) (*HandOverResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method HandOver not implemented")
 }
 func (UnimplementedPeerServer) mustEmbedUnimplementedPeerServer() {}
 func (UnimplementedPeerServer) testEmbeddedByValue()              {}
@@ -228,6 +246,24 @@ func _Peer_State_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Peer_HandOver_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HandOverRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).HandOver(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_HandOver_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).HandOver(ctx, req.(*HandOverRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Peer_ServiceDesc is the grpc.ServiceDesc for Peer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -238,6 +274,10 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "State",
 			Handler:    _Peer_State_Handler,
+		},
+		{
+			MethodName: "HandOver",
+			Handler:    _Peer_HandOver_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

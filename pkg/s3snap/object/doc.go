@@ -74,6 +74,10 @@
 // "a/", there can be none of key "a", and folders stay when their objects go. A
 // shared mount must support flock, link and rename between its clients.
 //
+// The folder may be on the disk of the log. An Upload fsyncs each MiB, so that no
+// fsync of the log waits for many of them; a Delete moves a file above 8 MiB to
+// .tmp and takes its space away in steps, unless the file has another name too.
+//
 // # Encryption
 //
 // With a key file every body is encrypted before it is sent, and versions,

@@ -28,6 +28,10 @@ const maxHashed = 1 << 20
 // fileStore keeps objects as files of a folder, see the package documentation.
 type fileStore struct {
 	root *os.Root // nothing outside of the folder is reached, through links neither
+
+	// Tests replace these.
+	sync func(*os.File) error
+	rest func(ctx context.Context, d time.Duration) error
 }
 
 var (
@@ -44,7 +48,7 @@ func openFile(folder string) (*fileStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open folder of object store: %w", fileError(err))
 	}
-	f := &fileStore{root: root}
+	f := &fileStore{root: root, sync: (*os.File).Sync, rest: rest}
 	if err := f.makeFolder(tempFolder); err != nil {
 		return nil, errors.Join(fmt.Errorf("create folder of object store: %w", fileError(err)), root.Close())
 	}

@@ -32,7 +32,7 @@ func (f *fileStore) Put(ctx context.Context, key string, body []byte, cond Condi
 	if err := begin(ctx, OpPut, key); err != nil {
 		return "", err
 	}
-	info, err := f.write(ctx, key, bytes.NewReader(body), cond)
+	info, err := f.write(ctx, key, bytes.NewReader(body), cond, false)
 	if err != nil {
 		return "", fmt.Errorf("put object %s: %w", key, err)
 	}
@@ -44,17 +44,17 @@ func (f *fileStore) Upload(ctx context.Context, key string, r io.Reader) (Info, 
 	if err := begin(ctx, OpUpload, key); err != nil {
 		return Info{}, err
 	}
-	info, err := f.write(ctx, key, r, Condition{})
+	info, err := f.write(ctx, key, r, Condition{}, true)
 	if err != nil {
 		return Info{}, fmt.Errorf("upload object %s: %w", key, err)
 	}
 	return info, nil
 }
 
-// write puts a stream into a temporary file, and that in its place.
-func (f *fileStore) write(ctx context.Context, key string, r io.Reader, cond Condition) (Info, error) {
+// write puts a stream into a temporary file, and that in its place. A large one is synced as it grows.
+func (f *fileStore) write(ctx context.Context, key string, r io.Reader, cond Condition, large bool) (Info, error) {
 	temp := path.Join(tempFolder, rand.Text())
-	info, err := f.writeTemp(ctx, temp, key, r)
+	info, err := f.writeTemp(ctx, temp, key, r, large)
 	if err != nil {
 		return Info{}, errors.Join(err, f.discard(temp))
 	}
@@ -71,14 +71,18 @@ func (f *fileStore) write(ctx context.Context, key string, r io.Reader, cond Con
 }
 
 // writeTemp writes a temporary file durably and describes it as the object that it will be.
-func (f *fileStore) writeTemp(ctx context.Context, temp, key string, r io.Reader) (Info, error) {
+func (f *fileStore) writeTemp(ctx context.Context, temp, key string, r io.Reader, large bool) (Info, error) {
 	w, err := f.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return Info{}, fileError(err)
 	}
 	defer w.Close()
 	source := &sourceReader{ctx: ctx, r: r}
-	if _, err := io.Copy(w, source); source.err != nil {
+	var out io.Writer = w
+	if large {
+		out = &grower{file: w, sync: f.sync}
+	}
+	if _, err := io.Copy(out, source); source.err != nil {
 		return Info{}, source.err
 	} else if err != nil {
 		return Info{}, fileError(err)
@@ -86,7 +90,7 @@ func (f *fileStore) writeTemp(ctx context.Context, temp, key string, r io.Reader
 	if err := f.stamp(temp); err != nil {
 		return Info{}, fileError(err)
 	}
-	if err := w.Sync(); err != nil {
+	if err := f.sync(w); err != nil {
 		return Info{}, fileError(err)
 	}
 	if _, err := w.Seek(0, io.SeekStart); err != nil {
@@ -194,15 +198,20 @@ func (f *fileStore) Delete(ctx context.Context, keys ...string) error {
 			return err
 		}
 	}
-	folders := make(map[string]bool)
+	gone := removed{folders: make(map[string]bool)}
+	defer func() {
+		for _, temp := range gone.aside {
+			f.dissolve(ctx, temp)
+		}
+	}()
 	for len(keys) > 0 {
 		n := min(len(keys), deleteBatch)
-		if err := f.remove(ctx, keys[:n], folders); err != nil {
+		if err := f.remove(ctx, keys[:n], &gone); err != nil {
 			return err
 		}
 		keys = keys[n:]
 	}
-	for folder := range folders {
+	for folder := range gone.folders {
 		if err := f.syncFolder(folder); err != nil {
 			return fmt.Errorf("delete objects: %w", fileError(err))
 		}
@@ -210,8 +219,14 @@ func (f *fileStore) Delete(ctx context.Context, keys ...string) error {
 	return nil
 }
 
-// remove removes files and adds the folders they were in.
-func (f *fileStore) remove(ctx context.Context, keys []string, folders map[string]bool) error {
+// removed is what a Delete has done: the folders that the files were in, and the large ones that are yet to dissolve.
+type removed struct {
+	folders map[string]bool
+	aside   []string
+}
+
+// remove removes files, and adds to what is removed.
+func (f *fileStore) remove(ctx context.Context, keys []string, gone *removed) error {
 	unlock, err := f.lock(ctx, false)
 	if err != nil {
 		return fmt.Errorf("delete objects: %w", err)
@@ -220,8 +235,12 @@ func (f *fileStore) remove(ctx context.Context, keys []string, folders map[strin
 	for _, key := range keys {
 		stat, err := f.root.Lstat(key)
 		if err == nil && stat.Mode().IsRegular() {
-			err = f.root.Remove(key)
-			folders[path.Dir(key)] = true
+			if temp, ok := f.setAside(key, stat); ok {
+				gone.aside = append(gone.aside, temp)
+			} else {
+				err = f.root.Remove(key)
+			}
+			gone.folders[path.Dir(key)] = true
 		}
 		if err = fileError(err); err != nil && !errors.Is(err, ErrNotFound) {
 			return fmt.Errorf("delete object %s: %w", key, err)

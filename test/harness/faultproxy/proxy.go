@@ -1,6 +1,7 @@
 package faultproxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,8 @@ import (
 type Config struct {
 	// Target is the URL of the store.
 	Target string
+	// Listen is the host:port to listen on; "" means a free port of loopback.
+	Listen string
 	// Seed gives the faults.
 	Seed uint64
 	// Credentials and Region sign what the proxy has changed; needed with Plan.IgnoreConditions only.
@@ -64,13 +67,13 @@ type turn struct {
 	share    float64 // of the longest wait, in [0,1)
 }
 
-// Start starts a proxy on a free port of loopback, with a plan that does nothing.
+// Start starts a proxy with a plan that does nothing.
 func Start(cfg Config) (*Proxy, error) {
 	target, err := url.Parse(cfg.Target)
 	if err != nil {
 		return nil, fmt.Errorf("parse target: %w", err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", cmp.Or(cfg.Listen, "127.0.0.1:0"))
 	if err != nil {
 		return nil, fmt.Errorf("listen for the proxy: %w", err)
 	}

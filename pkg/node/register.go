@@ -1,0 +1,110 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kinsy/kinsy/pkg/elect"
+	"github.com/kinsy/kinsy/pkg/peer"
+	"github.com/kinsy/kinsy/pkg/s3snap"
+)
+
+// register says where this node is, and reads who the others are and what the cluster is. Where object storage does not
+// answer, a node that has known the others goes on with that, and registers once it answers.
+func (p *clusterParts) register(ctx context.Context, urls []string) (elect.Cluster, error) {
+	p.directory = newDirectory(p.objects.archive.Control(), p.self, p.env.cfg.DataFolder(), p.transport.SetPeers, p.env.log)
+	me := s3snap.Registration{
+		Name: p.env.cfg.nodeID(), PeerAddress: p.peerAddress(), ClientURLs: urls, Version: p.env.cfg.Version,
+		Started: time.Now().UnixMilli(), Promised: p.log.Promised(), Last: p.log.Head().ID,
+	}
+	for first := true; ; first = false {
+		cluster, err := p.tryRegister(ctx, me)
+		if err == nil {
+			p.memberID = p.directory.memberID(p.self)
+			return cluster, nil
+		}
+		if ctx.Err() != nil || !errors.Is(err, s3snap.ErrUnavailable) {
+			return cluster, fmt.Errorf("register: %w", err)
+		}
+		if first {
+			if cluster, ok := p.directory.recall(); ok {
+				p.env.log.WithError(err).Warn("object storage does not answer; the node starts with what it knows of the others")
+				p.memberID = p.directory.memberID(p.self)
+				p.wg.Go(func() { p.registerLater(me) })
+				return cluster, nil
+			}
+			p.env.log.WithError(err).Warn("object storage does not answer; the node waits for it to find the others")
+		}
+		p.env.waiting(err)
+		if !sleep(ctx, time.Second) {
+			return cluster, ctx.Err()
+		}
+	}
+}
+
+// sleep waits and reports true, or false when ctx ends before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (p *clusterParts) tryRegister(ctx context.Context, me s3snap.Registration) (elect.Cluster, error) {
+	if err := p.directory.control.Register(ctx, me, p.mayReplace(ctx)); err != nil {
+		return elect.Cluster{}, err
+	}
+	if err := p.directory.refresh(ctx); err != nil {
+		return elect.Cluster{}, err
+	}
+	return p.directory.cluster(), nil
+}
+
+// registerLater registers a node that has started without object storage. If it should not have, it ends.
+func (p *clusterParts) registerLater(me s3snap.Registration) {
+	for sleep(p.ctx, time.Second) {
+		_, err := p.tryRegister(p.ctx, me)
+		if err == nil {
+			p.env.log.Info("registered in object storage")
+			return
+		}
+		if p.ctx.Err() == nil && !errors.Is(err, s3snap.ErrUnavailable) {
+			p.env.fail(fmt.Errorf("register: %w", err))
+			return
+		}
+	}
+}
+
+// mayReplace judges a registration of this node's name that is there already: a process that still answers for it is
+// another node with the same name.
+func (p *clusterParts) mayReplace(ctx context.Context) func(s3snap.Registration) error {
+	return func(there s3snap.Registration) error {
+		if there.ID == p.self && (there.Promised > p.log.Promised() || there.Last > p.log.Head().ID) {
+			return fmt.Errorf("%w: it had promised epoch %d and held row %d when it started last, and now has %d and %d; delete it, so that the node joins with an empty disk",
+				ErrOldDisk, there.Promised, there.Last, p.log.Promised(), p.log.Head().ID)
+		}
+		if there.PeerAddress == p.peerAddress() {
+			return nil // nobody else can listen there
+		}
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		state, err := p.transport.State(ctx, there.PeerAddress)
+		if err == nil && state.Name == there.Name && state.ClusterId == peer.ClusterID(p.env.cfg.ClusterID) && elect.NodeID(state.NodeId) == there.ID {
+			return fmt.Errorf("%w: %s answers at %s; give this one another --node-id", ErrCloned, there.Name, there.PeerAddress)
+		}
+		return nil
+	}
+}
+
+func (p *clusterParts) peerAddress() string {
+	if a := p.env.cfg.PeerAdvertiseAddress; a != "" {
+		return a
+	}
+	return p.transport.Addr().String()
+}

@@ -1,0 +1,284 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/kinsy/kinsy/pkg/elect"
+	"github.com/kinsy/kinsy/pkg/sqllog"
+)
+
+// EpochLog is the log as the Primary of an epoch writes it.
+type EpochLog interface {
+	// AppendIn is Log.Append, refused with sqllog.ErrPromised once a higher epoch is
+	// promised.
+	AppendIn(e sqllog.Epoch, rows []sqllog.Row) error
+}
+
+// QuorumConfig makes a Primary one of a cluster.
+type QuorumConfig struct {
+	Self    elect.NodeID
+	Cluster elect.Cluster
+	// Fence is the epoch row of Cluster.Epoch, the newest row of the log.
+	Fence elect.Position
+	Log   EpochLog
+	// UploadNow asks for all rows up to an id, which the log holds, to be brought to
+	// the chain at once; it does not block.
+	UploadNow func(sqllog.ID)
+	// Healthy reports whether a Replica follows and has answered of late.
+	Healthy func(elect.NodeID) bool
+	// Confirm returns nil when this node was the Primary after it was called.
+	Confirm func(ctx context.Context) error
+	// Published is told up to where rows are committed and visible. It does not block.
+	Published func(sqllog.Head)
+	// Deposed is called, once, when this node must not go on as Primary of its epoch.
+	// It does not block.
+	Deposed func(error)
+	// Patience is how long rows wait for receipts before they are uploaded; 0 means
+	// DefaultReceiptPatience.
+	Patience time.Duration
+}
+
+// DefaultReceiptPatience is how long rows wait for receipts.
+const DefaultReceiptPatience = 200 * time.Millisecond
+
+// maxPendingBytes of groups may wait for their commit before no further one is
+// closed.
+const maxPendingBytes = 64 << 20
+
+// quorum commits groups by receipts and chunks. A group is in the log, and on its
+// way to the Replicas, before the one before it is committed.
+type quorum struct {
+	cfg    QuorumConfig
+	p      *Primary
+	recent *recent
+
+	mu      sync.Mutex // under it no other lock is taken
+	tracker *Tracker
+	pending []*group // in the log or on their way there, in order
+	bytes   int      // of pending
+	room    chan struct{}
+	deposed error
+
+	publishMu sync.Mutex // held while groups are published, before mu and Primary.mu
+	once      sync.Once
+}
+
+func newQuorum(p *Primary, cfg QuorumConfig) *quorum {
+	if cfg.Patience == 0 {
+		cfg.Patience = DefaultReceiptPatience
+	}
+	return &quorum{
+		cfg: cfg, p: p, recent: newRecent(cfg.Fence), room: make(chan struct{}),
+		tracker: NewTracker(cfg.Self, cfg.Cluster, cfg.Fence.ID),
+	}
+}
+
+// commit brings a group into the log and to the Replicas; its leader calls it. It
+// returns when the log holds the group: whether it is committed then is for
+// receipts and chunks to say.
+func (q *quorum) commit(g *group) {
+	p := q.p
+	p.appendMu.Lock()
+	if q.awaitRoom() != nil || !p.closeGroup(g) {
+		p.appendMu.Unlock()
+		return
+	}
+	last := g.batch.Rows[len(g.batch.Rows)-1].ID
+	g.last = last
+	g.closed = time.Now()
+	q.mu.Lock()
+	q.pending = append(q.pending, g)
+	q.bytes += g.batch.Bytes
+	q.mu.Unlock()
+	q.recent.add(g.batch.Rows, g.batch.Bytes)
+	err := q.cfg.Log.AppendIn(q.cfg.Cluster.Epoch, g.batch.Rows)
+	p.appendMu.Unlock()
+	if err != nil {
+		// Replicas may have the rows: their ids can be given to no others in this epoch.
+		q.stop(fmt.Errorf("append: %w", err))
+		return
+	}
+	if q.alone() {
+		q.cfg.UploadNow(last)
+	}
+	q.track(func(t *Tracker) bool { return t.Durable(last) })
+}
+
+// alone reports whether too few members are there for receipts to commit anything.
+func (q *quorum) alone() bool {
+	q.mu.Lock()
+	members, need := q.tracker.Quorum() // never changed in place
+	q.mu.Unlock()
+	there := 0
+	for _, n := range members {
+		if n == q.cfg.Self || q.cfg.Healthy(n) {
+			there++
+		}
+	}
+	return need == 0 || there < need
+}
+
+// awaitRoom waits, with appendMu held, while too much waits for its commit.
+func (q *quorum) awaitRoom() error {
+	for {
+		q.mu.Lock()
+		room, full, err := q.room, q.bytes > maxPendingBytes, q.deposed
+		q.mu.Unlock()
+		if err != nil || !full {
+			return err
+		}
+		<-room
+	}
+}
+
+// track tells the Tracker something, and publishes what is committed by it.
+func (q *quorum) track(tell func(*Tracker) bool) {
+	q.mu.Lock()
+	moved := tell(q.tracker)
+	committed, uploaded := q.tracker.Committed(), q.tracker.Uploaded()
+	q.mu.Unlock()
+	if moved {
+		q.publish()
+	}
+	q.recent.progress(committed, uploaded)
+	if moved {
+		q.cfg.Published(q.p.store.Head())
+	}
+}
+
+// receipt notes a Replica's.
+func (q *quorum) receipt(from elect.NodeID, id sqllog.ID) {
+	q.track(func(t *Tracker) bool { return t.Receipt(from, q.cfg.Cluster.Epoch, id) })
+}
+
+// uploaded notes that the chain holds every row up to an id.
+func (q *quorum) uploaded(id sqllog.ID) {
+	q.track(func(t *Tracker) bool { return t.ChunkCreated(id) })
+}
+
+// takeUp changes the members.
+func (q *quorum) takeUp(members []elect.NodeID) {
+	q.track(func(t *Tracker) bool { return t.TakeUp(members) })
+}
+
+// countedTo is Tracker.CountedTo.
+func (q *quorum) countedTo() sqllog.ID {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.tracker.CountedTo()
+}
+
+// publish makes the groups visible that are committed, and answers their clients.
+func (q *quorum) publish() {
+	q.publishMu.Lock()
+	defer q.publishMu.Unlock()
+	for {
+		g := q.takeCommitted()
+		if g == nil {
+			return
+		}
+		q.p.publishGroup(g)
+	}
+}
+
+func (q *quorum) takeCommitted() *group {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.pending) == 0 || q.deposed != nil || q.pending[0].last > q.tracker.Committed() {
+		return nil
+	}
+	g := q.pending[0]
+	q.pending[0] = nil
+	q.pending = q.pending[1:]
+	q.bytes -= g.batch.Bytes
+	q.makeRoomLocked()
+	return g
+}
+
+func (q *quorum) makeRoomLocked() {
+	close(q.room)
+	q.room = make(chan struct{})
+}
+
+// watchPatience has rows uploaded that wait for receipts for too long, until the
+// Primary is closed.
+func (q *quorum) watchPatience() {
+	ticker := time.NewTicker(q.cfg.Patience / 4)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-q.p.stop:
+			return
+		}
+		if id := q.overdue(); id > 0 {
+			q.cfg.UploadNow(id)
+		}
+	}
+}
+
+// overdue is the newest durable row if the oldest pending one waits for too long.
+func (q *quorum) overdue() sqllog.ID {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.pending) == 0 || time.Since(q.pending[0].closed) < q.cfg.Patience {
+		return 0
+	}
+	return q.tracker.durable
+}
+
+// depose ends commits by receipts at once: this node has promised a higher epoch.
+// It does not block; stop ends the rest.
+func (q *quorum) depose() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.tracker.Depose()
+}
+
+// stop ends the Primary: nothing is published any more, and the outcome of what is
+// pending is unknown to its clients.
+func (q *quorum) stop(cause error) {
+	q.mu.Lock()
+	q.tracker.Depose()
+	if q.deposed == nil {
+		q.deposed = cause
+	}
+	q.makeRoomLocked()
+	q.mu.Unlock()
+	q.recent.close()
+	q.once.Do(func() { q.cfg.Deposed(cause) })
+}
+
+// abandon fails everything that is pending and takes it out of the index. stop was
+// called; no append is under way when it returns.
+func (q *quorum) abandon(err error) {
+	p := q.p
+	p.appendMu.Lock()
+	defer p.appendMu.Unlock()
+	q.publishMu.Lock()
+	defer q.publishMu.Unlock()
+	q.mu.Lock()
+	pending := q.pending
+	q.pending, q.bytes = nil, 0
+	q.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failed, p.fatalErr = err, err
+	p.inflight = nil
+	p.rollbackLocked(pending, err)
+}
+
+// confirm is a read's.
+func (q *quorum) confirm(ctx context.Context) error {
+	if err := q.cfg.Confirm(ctx); err != nil {
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}

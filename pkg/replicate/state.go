@@ -1,0 +1,140 @@
+package replicate
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kinsy/kinsy/pkg/elect"
+	"github.com/kinsy/kinsy/pkg/peer/peerpb"
+)
+
+// Status reports on this node. It does not wait for writes.
+func (m *Member) Status() Status {
+	var st Status
+	if p := m.primary(); p != nil {
+		st = p.Status()
+	} else {
+		st = m.replicaStatus()
+	}
+	if node, _, _ := m.leader.get(); node != 0 {
+		st.Primary = node
+	}
+	return st
+}
+
+func (m *Member) replicaStatus() Status {
+	st := Status{Revision: m.store.Revision()}
+	sizeOf(m.log, &m.lastSize, &st)
+	switch node, _, _ := m.leader.get(); {
+	case node == 0:
+		st.Errors = append(st.Errors, "etcdserver: no leader")
+	case !m.streaming.Load():
+		st.Errors = append(st.Errors, "this node does not receive rows from the primary")
+	}
+	if err := m.log.Broken(); err != nil {
+		st.Errors = append(st.Errors, err.Error())
+	}
+	if err := m.store.Damage(); err != nil {
+		st.Errors = append(st.Errors, err.Error())
+	}
+	st.Healthy = len(st.Errors) == 0
+	return st
+}
+
+// State implements peer.Handler.
+func (m *Member) State() *peerpb.NodeState {
+	core, st := m.control.state(), m.Status()
+	s := &peerpb.NodeState{
+		NodeId: uint64(m.self), Epoch: int64(core.epoch), Promised: int64(core.promise), Primary: uint64(core.primary),
+		Elector: core.elector, Revision: st.Revision, Committed: int64(m.store.Head().ID),
+		Durable: int64(m.log.Head().ID), Uploaded: int64(m.archive.Uploaded()),
+		Problems: st.Errors, LogBytes: st.DBSize, Rule: int64(core.cluster.Rule),
+	}
+	s.Role = map[elect.Role]peerpb.Role{
+		elect.Replica: peerpb.Role_ROLE_REPLICA, elect.Candidate: peerpb.Role_ROLE_CANDIDATE, elect.Primary: peerpb.Role_ROLE_PRIMARY,
+	}[core.role]
+	s.Health = peerpb.Health_HEALTH_DEGRADED
+	if st.Healthy {
+		s.Health = peerpb.Health_HEALTH_HEALTHY
+	}
+	for _, n := range core.cluster.Members {
+		s.Members = append(s.Members, uint64(n))
+	}
+	if m.primary() != nil {
+		for _, f := range m.followers.states() {
+			s.Replicas = append(s.Replicas, &peerpb.ReplicaState{
+				Name: f.name, NodeId: uint64(f.node), Connected: true, Voter: core.cluster.IsMember(f.node),
+				Durable: int64(f.id), BehindRows: max(s.Durable-int64(f.id), 0), ReceiptAgeMs: time.Since(f.at).Milliseconds(),
+			})
+		}
+	}
+	if m.cfg.Describe != nil {
+		m.cfg.Describe(s)
+	}
+	return s
+}
+
+// memberMetrics are counted, the others are read when they are asked for.
+type memberMetrics struct {
+	elections prometheus.Counter
+}
+
+func newMemberMetrics() *memberMetrics {
+	return &memberMetrics{elections: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "kinsy_elections_total", Help: "Epochs that this node has asked for.",
+	})}
+}
+
+var (
+	descRole      = prometheus.NewDesc("kinsy_role", "1 for the role of this node.", []string{"role"}, nil)
+	descElector   = prometheus.NewDesc("kinsy_elector", "1 if this node holds the elector's lock as far as it knows, else 0.", nil, nil)
+	descEpoch     = prometheus.NewDesc("kinsy_epoch", "Epoch of the primary that this node is or hears; 0 for none.", nil, nil)
+	descPromised  = prometheus.NewDesc("kinsy_promised_epoch", "Epoch below which this node takes nothing.", nil, nil)
+	descCommitted = prometheus.NewDesc("kinsy_committed_id", "Newest row that this node shows to clients.", nil, nil)
+	descDurable   = prometheus.NewDesc("kinsy_durable_id", "Newest row in this node's log.", nil, nil)
+	descLag       = prometheus.NewDesc("kinsy_replica_lag_rows", "Rows of the primary's log that a replica has not said to hold.", []string{"node"}, nil)
+	descVoters    = prometheus.NewDesc("kinsy_voters", "Nodes that vote.", nil, nil)
+)
+
+var _ prometheus.Collector = (*Member)(nil)
+
+// Describe implements prometheus.Collector. The Primary's metrics come and go.
+func (m *Member) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (m *Member) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	s := m.State()
+	for _, r := range []elect.Role{elect.Replica, elect.Candidate, elect.Primary} {
+		is := 0.0
+		if role, _ := m.role(); role == r {
+			is = 1
+		}
+		gauge(descRole, is, r.String())
+	}
+	elector := 0.0
+	if s.Elector {
+		elector = 1
+	}
+	gauge(descElector, elector)
+	gauge(descEpoch, float64(s.Epoch))
+	gauge(descPromised, float64(s.Promised))
+	gauge(descCommitted, float64(s.Committed))
+	gauge(descDurable, float64(s.Durable))
+	gauge(descVoters, float64(len(s.Members)))
+	for _, r := range s.Replicas {
+		gauge(descLag, float64(r.BehindRows), r.Name)
+	}
+	m.metrics.elections.Collect(ch)
+	if p := m.primary(); p != nil {
+		p.Collect(ch)
+	}
+}
+
+func (m *Member) role() (elect.Role, int64) {
+	s := m.control.state()
+	return s.role, int64(s.epoch)
+}

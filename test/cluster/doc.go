@@ -1,0 +1,2 @@
+// Package cluster runs clusters of kinsy.
+package cluster

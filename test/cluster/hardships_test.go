@@ -1,0 +1,278 @@
+package cluster
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/kinsy/kinsy/test/harness/faultproxy"
+	"github.com/kinsy/kinsy/test/harness/process"
+)
+
+// stopLimit is how long kinsy may take to end after SIGTERM.
+const stopLimit = 15 * time.Second
+
+// longStop is longer than all time-outs of a cluster.
+const longStop = 4 * time.Second
+
+// hardships are all that can happen here; cuts only where the nodes have networks of their own.
+func hardships() []hardship {
+	list := []hardship{
+		{"kill primary", onPrimary((*siege).restart)},
+		{"kill replica", onReplica((*siege).restart)},
+		{"kill primary, gone for a while", onPrimary((*siege).restartLater)},
+		{"kill replica, gone for a while", onReplica((*siege).restartLater)},
+		{"kill a majority", (*siege).killMajority},
+		{"kill all", (*siege).killAll},
+		{"stop primary", onPrimary((*siege).stopFor)},
+		{"stop replica", onReplica((*siege).stopFor)},
+		{"stop primary for a moment", onPrimary((*siege).stutter)},
+		{"lose disk of primary", onPrimary((*siege).loseDisk)},
+		{"lose disk of replica", onReplica((*siege).loseDisk)},
+		{"rolling restart", (*siege).rollingRestart},
+		{"object store out", (*siege).outage},
+		{"object store slow", (*siege).slowStore},
+		{"object store out, primary killed", (*siege).outageAndKill},
+	}
+	if lab.separate {
+		list = append(list,
+			hardship{"cut replica off", onReplica((*siege).cutOff)},
+			hardship{"cut primary off", onPrimary((*siege).cutOff)},
+			hardship{"cut primary from nodes", onPrimary((*siege).cutFromNodes)},
+			hardship{"cut primary from store", onPrimary((*siege).cutFromStore)},
+			hardship{"primary hears nobody", onPrimary((*siege).deafen)},
+			hardship{"nobody hears primary", onPrimary((*siege).mute)},
+			hardship{"replica hears nobody", onReplica((*siege).deafen)},
+			hardship{"nobody hears replica", onReplica((*siege).mute)},
+			hardship{"cut between two", (*siege).cutTwo},
+			hardship{"cut everybody from store", (*siege).cutStore},
+		)
+	}
+	return list
+}
+
+func onPrimary(do func(*siege, *process.Node) error) func(*siege) error {
+	return func(s *siege) error {
+		n, err := s.awaitPrimary()
+		if err != nil {
+			return err
+		}
+		return do(s, n)
+	}
+}
+
+func onReplica(do func(*siege, *process.Node) error) func(*siege) error {
+	return func(s *siege) error {
+		n, err := s.replica()
+		if err != nil {
+			return err
+		}
+		return do(s, n)
+	}
+}
+
+func (s *siege) kill(n *process.Node) {
+	n.Proc.Kill()
+	process.RequireNoPanic(s.t, n.Proc)
+}
+
+func (s *siege) restart(n *process.Node) error {
+	s.kill(n)
+	return n.Launch()
+}
+
+func (s *siege) restartLater(n *process.Node) error {
+	s.kill(n)
+	if err := s.pause(time.Second, 3*time.Second); err != nil {
+		return err
+	}
+	return n.Launch()
+}
+
+func (s *siege) killMajority() error {
+	list := s.others(s.any())
+	for _, n := range list {
+		s.kill(n)
+	}
+	if err := s.pause(100*time.Millisecond, 3*time.Second); err != nil {
+		return err
+	}
+	for _, n := range list {
+		if err := n.Launch(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *siege) killAll() error {
+	for _, n := range s.nodes {
+		s.kill(n)
+	}
+	for _, i := range s.rng.Perm(len(s.nodes)) {
+		if err := s.nodes[i].Launch(); err != nil {
+			return err
+		}
+		if err := s.pause(time.Millisecond, 500*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *siege) stopFor(n *process.Node) error {
+	if err := s.freeze(n); err != nil {
+		return err
+	}
+	if err := s.pause(longStop, longStop+2*time.Second); err != nil {
+		return err
+	}
+	return s.thaw(n)
+}
+
+// stutter stops a node for times about the suspicion time.
+func (s *siege) stutter(n *process.Node) error {
+	for range 3 {
+		if err := s.freeze(n); err != nil {
+			return err
+		}
+		if err := s.pause(100*time.Millisecond, 1200*time.Millisecond); err != nil {
+			return err
+		}
+		if err := s.thaw(n); err != nil {
+			return err
+		}
+		if err := s.pause(10*time.Millisecond, 300*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loseDisk kills a node and takes its disk away. All others hold what it acknowledged, or a majority of them does.
+func (s *siege) loseDisk(n *process.Node) error {
+	s.kill(n)
+	if err := n.Wipe(); err != nil {
+		return err
+	}
+	if err := s.pause(time.Millisecond, 2*time.Second); err != nil {
+		return err
+	}
+	return n.Launch()
+}
+
+func (s *siege) rollingRestart() error {
+	for _, i := range s.rng.Perm(len(s.nodes)) {
+		n := s.nodes[i]
+		took, err := n.Proc.Terminate(stopLimit)
+		if err != nil {
+			return err
+		}
+		process.RequireNoPanic(s.t, n.Proc)
+		if err := n.Start(); err != nil {
+			return err
+		}
+		if err := s.settled(settleLimit); err != nil {
+			return fmt.Errorf("after the restart of %s, which had ended in %s: %w", n.Name, took, err)
+		}
+	}
+	return nil
+}
+
+func (s *siege) outage() error {
+	s.proxy.Set(faultproxy.Outage())
+	return s.pause(2*time.Second, 5*time.Second)
+}
+
+// slowStore lets requests take about as long as the suspicion time.
+func (s *siege) slowStore() error {
+	s.proxy.Set(faultproxy.Plan{Name: "slow", Latency: 300 * time.Millisecond, MaxDelay: time.Second, Chance: map[faultproxy.Fault]float64{
+		faultproxy.Delay: 0.5, faultproxy.LostAnswer: 0.1, faultproxy.ServerError: 0.1}})
+	n := s.any()
+	if s.rng.IntN(2) == 0 {
+		if err := s.restart(n); err != nil {
+			return err
+		}
+	}
+	return s.pause(2*time.Second, 5*time.Second)
+}
+
+func (s *siege) outageAndKill() error {
+	p, err := s.awaitPrimary()
+	if err != nil {
+		return err
+	}
+	s.proxy.Set(faultproxy.Outage())
+	if err := s.pause(100*time.Millisecond, time.Second); err != nil {
+		return err
+	}
+	s.kill(p)
+	if err := s.pause(time.Second, 3*time.Second); err != nil {
+		return err
+	}
+	return p.Launch()
+}
+
+// cutFor drops packets for some seconds.
+func (s *siege) cutFor(cuts ...cut) error {
+	if err := lab.cut(cuts...); err != nil {
+		return err
+	}
+	if err := s.pause(2*time.Second, 5*time.Second); err != nil {
+		return err
+	}
+	return lab.heal()
+}
+
+// peersOf are the hosts of the other nodes.
+func (s *siege) peersOf(n *process.Node) (hosts []string) {
+	for _, other := range s.others(n) {
+		hosts = append(hosts, s.host(other))
+	}
+	return hosts
+}
+
+func (c *cluster) cutsOff(n *process.Node) (cuts []cut) {
+	for _, other := range c.others(n) {
+		cuts = append(cuts, between(c.host(n), c.host(other))...)
+	}
+	return append(cuts, between(c.host(n), storeHost)...)
+}
+
+func (s *siege) cutOff(n *process.Node) error { return s.cutFor(s.cutsOff(n)...) }
+
+func (s *siege) cutFromNodes(n *process.Node) error {
+	return s.cutFor(s.cutsOff(n)[:2*(len(s.nodes)-1)]...)
+}
+
+func (s *siege) cutFromStore(n *process.Node) error {
+	return s.cutFor(between(s.host(n), storeHost)...)
+}
+
+func (s *siege) deafen(n *process.Node) error {
+	var cuts []cut
+	for _, host := range s.peersOf(n) {
+		cuts = append(cuts, cut{host, s.host(n)})
+	}
+	return s.cutFor(cuts...)
+}
+
+func (s *siege) mute(n *process.Node) error {
+	var cuts []cut
+	for _, host := range s.peersOf(n) {
+		cuts = append(cuts, cut{s.host(n), host})
+	}
+	return s.cutFor(cuts...)
+}
+
+func (s *siege) cutTwo() error {
+	rest := s.others(s.any())
+	return s.cutFor(between(s.host(rest[0]), s.host(rest[1]))...)
+}
+
+func (s *siege) cutStore() error {
+	var cuts []cut
+	for _, n := range s.nodes {
+		cuts = append(cuts, cut{s.host(n), storeHost})
+	}
+	return s.cutFor(cuts...)
+}
