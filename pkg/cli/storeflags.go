@@ -81,7 +81,7 @@ func (f *flagSet) addS3(c *object.S3Config) {
 // addUploads adds what a node does with object storage.
 func (f *flagSet) addUploads(c *node.Config) {
 	f.integer(&c.Quorum, spec{name: "quorum", category: categoryObjects,
-		usage: "a write is acknowledged when it is: -1 on the local disk, 0 in object storage"})
+		usage: "a write is acknowledged when it is: -1 on the disks of a majority of the nodes, or of the only node; 0 in object storage; N, in a cluster, on the disks of N other nodes"})
 	f.duration(&c.UploadInterval, spec{name: "upload-interval", category: categoryObjects,
 		usage: "longest time that a write waits for its upload, with --quorum -1"})
 	f.size(&c.UploadBytes, spec{name: "upload-bytes", category: categoryObjects,

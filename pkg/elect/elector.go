@@ -1,6 +1,7 @@
 package elect
 
 import (
+	"slices"
 	"time"
 
 	"github.com/kinsy/kinsy/internal/rules"
@@ -36,6 +37,7 @@ type election struct {
 	silent   map[NodeID]bool // who answered that it hears no Primary
 	handOver bool            // this node is the Primary and wants another one
 	prefer   NodeID
+	lost     NodeID // the Primary that is silent
 
 	cluster Cluster             // as raised
 	answers map[NodeID]Position // of the audit
@@ -49,6 +51,9 @@ func (e *election) init() { e.enough = -1 }
 // raised has to have a Primary: the one that is heard loses the chain to it.
 func (e *election) heardPrimary(c *Core, epoch sqllog.Epoch) {
 	e.deferred = false
+	if e.stage == watching {
+		e.notBefore = 0
+	}
 	if e.stage != watching && e.stage != raising && epoch >= e.cluster.Epoch && epoch >= c.promising {
 		e.rest(c, 0)
 	}
@@ -56,7 +61,7 @@ func (e *election) heardPrimary(c *Core, epoch sqllog.Epoch) {
 
 // rest ends an attempt; another one may begin after a time.
 func (e *election) rest(c *Core, after time.Duration) {
-	e.stage, e.handOver, e.prefer = watching, false, 0
+	e.stage, e.handOver, e.prefer, e.lost = watching, false, 0, 0
 	e.notBefore = c.now + after
 }
 
@@ -64,7 +69,9 @@ func (e *election) rest(c *Core, after time.Duration) {
 func (e *election) yield(c *Core, epoch sqllog.Epoch) {
 	e.holder = false
 	switch {
-	case e.stage == watching, e.stage == raising:
+	case e.stage == watching:
+		e.notBefore = max(e.notBefore, c.now+c.cfg.Suspicion/2)
+	case e.stage == raising:
 		// What is being raised may be above it: nobody else would act on that epoch.
 	case e.cluster.Epoch < epoch || e.stage < auditing:
 		e.backOff(c)
@@ -128,7 +135,7 @@ func (c *Core) watch() {
 	}
 	e.stage, e.deadline = asking, c.now+c.cfg.Suspicion/4
 	e.seq++
-	e.silent = map[NodeID]bool{c.cfg.Self: true}
+	e.silent, e.lost = map[NodeID]bool{c.cfg.Self: true}, c.primary
 	for _, n := range c.cluster.Members {
 		if n != c.cfg.Self {
 			c.send(n, Ask{Seq: e.seq})
@@ -151,7 +158,14 @@ func (c *Core) mayElect() bool { return c.cluster.IsMember(c.cfg.Self) }
 
 func (c *Core) onAsk(from NodeID, m Ask) {
 	p, epoch := c.hears()
-	c.send(from, Answer{Seq: m.Seq, Primary: p, Epoch: epoch, Elector: c.isElector()})
+	c.send(from, Answer{Seq: m.Seq, Primary: p, Epoch: epoch, Elector: c.isElector() || c.goesFirst(from)})
+}
+
+// goesFirst reports whether this node, which is about to elect, does so before
+// another one that asks: of two that ask each other it is the one with the lower id.
+func (c *Core) goesFirst(other NodeID) bool {
+	stage := c.election.stage
+	return c.mayElect() && (stage > asking || stage == asking && c.cfg.Self < other)
 }
 
 func (c *Core) onAnswer(from NodeID, m Answer) {
@@ -166,7 +180,7 @@ func (c *Core) onAnswer(from NodeID, m Answer) {
 		}
 		e.backOff(c)
 		return
-	case m.Elector && !e.deferred:
+	case m.Elector && !e.deferred && !e.holder:
 		e.deferred = true // it is about to act
 		e.rest(c, c.cfg.Suspicion/2)
 		return
@@ -306,7 +320,7 @@ func (c *Core) choose() {
 	if e.enough < 0 {
 		e.enough = c.now
 	}
-	if len(e.answers) < len(e.cluster.Members) && c.now < e.enough+c.grace() {
+	if c.expects() && c.now < e.enough+c.grace() {
 		return
 	}
 	e.chosen = c.best()
@@ -316,6 +330,15 @@ func (c *Core) choose() {
 	}
 	e.stage, e.deadline = appointing, c.now+c.cfg.Suspicion
 	c.sendStage()
+}
+
+// expects reports whether an answer is missing of a member that may be there: of
+// another one than the Primary that was lost.
+func (c *Core) expects() bool {
+	return slices.ContainsFunc(c.election.cluster.Members, func(n NodeID) bool {
+		_, there := c.election.answers[n]
+		return !there && n != c.election.lost
+	})
 }
 
 // best is the node with the newest log among those that answered. Of equal ones it

@@ -34,6 +34,19 @@ func (c *Core) hears() (NodeID, sqllog.Epoch) {
 	return c.primary, c.heardFrom
 }
 
+// goneHeartbeats is how many heartbeats may be missing of a Primary that seems to be
+// gone.
+const goneHeartbeats = 2
+
+// Gone tells that nobody listens where the Primary of an epoch did: it is suspected
+// soon, unless it is heard.
+func (c *Core) Gone(now time.Duration, n NodeID, e sqllog.Epoch) {
+	c.pass(now)
+	if c.role == Replica && c.primary == n && c.heardFrom == e {
+		c.heard = min(c.heard, c.now-c.cfg.Suspicion+goneHeartbeats*c.cfg.Heartbeat)
+	}
+}
+
 func (c *Core) impatient() bool {
 	return c.candidate >= 0 && c.now-c.candidate > candidatePatience*c.cfg.Suspicion
 }

@@ -149,7 +149,7 @@ func (p *clusterParts) startMember(cluster elect.Cluster) {
 		Primary: replicate.Config{Compaction: cfg.compaction()}, Clock: s3snap.BootClock,
 		Describe: p.describe, Names: p.directory.name, Status: server.StatusError, StaleRead: cfg.StaleRead,
 		Heartbeat: cfg.HeartbeatInterval, Suspicion: cfg.SuspicionTime, DeregisterAfter: cfg.DeregisterAfter,
-		OnFatal: p.env.fail, Logger: p.env.log,
+		MaxPendingUpload: cfg.MaxPendingUploadBytes, OnFatal: p.env.fail, Logger: p.env.log,
 	})
 	p.member.Store(m)
 	p.wg.Go(func() { p.directory.run(p.ctx) })
@@ -178,6 +178,10 @@ func (p *clusterParts) describe(s *peerpb.NodeState) {
 	s.Name, s.ClusterId, s.MemberId = cfg.nodeID(), peer.ClusterID(cfg.ClusterID), p.memberID
 	s.PrimaryName, _ = p.directory.name(elect.NodeID(s.Primary))
 	s.Version, s.PeerAddress = cfg.Version, p.peerAddress()
+	s.ProtocolMajor, s.ProtocolMinor = peer.ProtocolMajor, peer.ProtocolMinor
+	if me, known := p.directory.find(p.self); known {
+		s.ClientUrls, s.StartedMs = me.ClientURLs, me.Started
+	}
 	for _, r := range s.Replicas {
 		if reg, known := p.directory.find(elect.NodeID(r.NodeId)); known {
 			r.Address = reg.PeerAddress

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/kinsy/kinsy/pkg/peer"
@@ -42,11 +43,19 @@ func (c Config) validateCluster() error {
 	if c.DeregisterAfter < 0 {
 		errs = append(errs, errors.New("--deregister-after must not be negative"))
 	}
+	if c.MaxPendingUploadBytes <= 0 {
+		errs = append(errs, errors.New("--max-pending-upload-bytes must be more than 0"))
+	}
 	if c.ClusterID != "" {
 		errs = append(errs, peer.Config{
-			Self: 1, Name: c.nodeID(), Cluster: peer.ClusterID(c.ClusterID), AdvertiseAddress: c.PeerAdvertiseAddress,
+			Self: 1, Name: c.nodeID(), Cluster: peer.ClusterID(c.ClusterID),
+			ListenAddress: c.PeerListenAddress, AdvertiseAddress: c.PeerAdvertiseAddress,
 			CertFile: c.PeerCertFile, KeyFile: c.PeerKeyFile, CAFile: c.PeerCAFile, Insecure: c.InsecurePeers,
+			Handler: (*clusterParts)(nil), // it is only looked whether there is one
 		}.Validate())
+	}
+	if host, _, err := net.SplitHostPort(c.PeerListenAddress); err == nil && c.PeerAdvertiseAddress == "" && (host == "" || net.ParseIP(host).IsUnspecified()) {
+		errs = append(errs, fmt.Errorf("--peer-listen-address %s is no address that others can reach; give --peer-advertise-address", c.PeerListenAddress))
 	}
 	return errors.Join(errs...)
 }

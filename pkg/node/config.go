@@ -44,6 +44,7 @@ const (
 	DefaultHeartbeatInterval     = elect.DefaultHeartbeat
 	DefaultSuspicionTime         = elect.DefaultSuspicion
 	DefaultDeregisterAfter       = 3 * time.Minute
+	DefaultMaxPendingUploadBytes = replicate.DefaultMaxPendingUpload
 )
 
 // Commit rules, Config.Quorum: where a write must be before it is acknowledged.
@@ -164,6 +165,8 @@ type Config struct {
 	HeartbeatInterval, SuspicionTime time.Duration
 	// DeregisterAfter is for how long a node may be gone before its vote is taken away; 0: for ever.
 	DeregisterAfter time.Duration
+	// MaxPendingUploadBytes of keys and values may wait for object storage; beyond it writes are refused.
+	MaxPendingUploadBytes int64
 	// StaleRead serves linearizable reads as serializable ones.
 	StaleRead bool
 
@@ -204,6 +207,8 @@ func DefaultConfig(dev bool) Config {
 		HeartbeatInterval: DefaultHeartbeatInterval,
 		SuspicionTime:     DefaultSuspicionTime,
 		DeregisterAfter:   DefaultDeregisterAfter,
+
+		MaxPendingUploadBytes: DefaultMaxPendingUploadBytes,
 	}
 	if dev {
 		c.API = APIEtcd

@@ -78,7 +78,7 @@ func TestValidateSentences(t *testing.T) {
 		{"half a key", func(c *Config) { c.ObjectStore.URL, c.ObjectStore.S3.SecretKey = "s3://bucket", "secret" }, "--s3-access-key and --s3-secret-key must be set together"},
 		{"S3 without a store", func(c *Config) { c.ObjectStore.S3.Region = "r" }, "the --s3- flags need --object-store s3://BUCKET/PREFIX"},
 		{"quorum without a store", func(c *Config) { c.Quorum = 0 }, "--quorum 0 needs --object-store"},
-		{"quorum of a cluster", func(c *Config) { c.Quorum = 1 }, "--quorum 1 and more needs a cluster, which this version does not have; use -1 or 0"},
+		{"quorum of a cluster", func(c *Config) { c.Quorum = 1 }, "--quorum 1 and more needs a cluster: --peer-listen-address; a node that is alone has -1 or 0"},
 		{"quorum of nothing", func(c *Config) { c.Quorum = -2 }, "--quorum must not be less than -1"},
 		{"upload interval", func(c *Config) { c.UploadInterval = 0 }, "--upload-interval must be more than 0"},
 		{"no upload bytes", func(c *Config) { c.UploadBytes = 0 }, "--upload-bytes must be between 1 and 67108864"},

@@ -22,6 +22,7 @@ import (
 const (
 	directoryEvery   = 10 * time.Second
 	directorySoonest = 200 * time.Millisecond
+	directoryAgain   = time.Second
 	directoryTimeout = 5 * time.Second
 )
 
@@ -36,8 +37,9 @@ type directory struct {
 
 	mu      sync.Mutex
 	known   knownCluster
-	written []byte        // what the file holds
-	wanted  chan struct{} // size one: somebody is not known
+	written []byte                     // what the file holds
+	wanted  chan struct{}              // size one: somebody is not known
+	missed  map[elect.NodeID]time.Time // when those were looked for who are not known
 }
 
 // knownCluster is what object storage has said last.
@@ -53,6 +55,7 @@ const directoryFile = "cluster.json"
 func newDirectory(control *s3snap.Control, self elect.NodeID, folder string, tell func([]peer.Peer), log *logrus.Logger) *directory {
 	return &directory{
 		control: control, self: self, path: filepath.Join(folder, directoryFile), tell: tell, log: log, wanted: make(chan struct{}, 1),
+		missed: make(map[elect.NodeID]time.Time),
 	}
 }
 
@@ -78,6 +81,9 @@ func (d *directory) learn(k knownCluster, written []byte) {
 	}
 	d.mu.Lock()
 	d.known = k
+	for _, n := range k.Nodes {
+		delete(d.missed, n.ID)
+	}
 	if written != nil {
 		d.written = written
 	}
@@ -167,9 +173,18 @@ func (d *directory) run(ctx context.Context) {
 	}
 }
 
-// look asks for a refresh if a node is not known.
+// look asks for a refresh if a node is not known; for one that is gone not too often.
 func (d *directory) look(n elect.NodeID) {
-	if _, known := d.find(n); known {
+	if _, known := d.find(n); known || n == 0 {
+		return
+	}
+	d.mu.Lock()
+	at, again := d.missed[n]
+	if again = again && time.Since(at) < directoryAgain; !again {
+		d.missed[n] = time.Now()
+	}
+	d.mu.Unlock()
+	if again {
 		return
 	}
 	select {
@@ -189,7 +204,9 @@ func (d *directory) find(n elect.NodeID) (s3snap.Registration, bool) {
 }
 
 // name tells a node's name, and whether its disk is gone for good: no registration names it any more.
+// Who is not known is looked for.
 func (d *directory) name(n elect.NodeID) (name string, gone bool) {
+	d.look(n)
 	r, known := d.find(n)
 	d.mu.Lock()
 	read := len(d.known.Nodes) > 0

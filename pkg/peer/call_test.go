@@ -22,6 +22,9 @@ import (
 func TestForward(t *testing.T) {
 	a, b := pair(t)
 	ctx := within(t)
+	if _, err := a.Forward(ctx, 2, grant(1)); err != nil { // opens the stream
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	for i := range 1000 {
 		wg.Go(func() {
@@ -239,16 +242,21 @@ func TestCommitted(t *testing.T) {
 // the bound; then others wait, and are worked on afterwards.
 func TestManyBlockedCalls(t *testing.T) {
 	a, b := pair(t)
+	ctx := within(t)
+	if _, err := a.Forward(ctx, 2, grant(1)); err != nil { // opens the stream
+		t.Fatal(err)
+	}
 	var working atomic.Int32
-	full, release := make(chan struct{}), make(chan struct{})
-	b.h.forward = func(_ context.Context, r *peerpb.ForwardRequest) *peerpb.ForwardResponse {
+	full, released := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(released) })
+	t.Cleanup(release)
+	b.h.forward = func(context.Context, *peerpb.ForwardRequest) *peerpb.ForwardResponse {
 		if working.Add(1) == maxCalls {
 			close(full)
 		}
-		<-release
+		<-released
 		return &peerpb.ForwardResponse{}
 	}
-	ctx := within(t)
 	var wg sync.WaitGroup
 	for range maxCalls + 500 {
 		wg.Go(func() {
@@ -258,7 +266,7 @@ func TestManyBlockedCalls(t *testing.T) {
 		})
 	}
 	next(t, "all workers", full)
-	close(release)
+	release()
 	wg.Wait()
 }
 

@@ -80,7 +80,7 @@ func TestReconnects(t *testing.T) {
 		b = start(t, cfg, newHandler())
 		began := time.Now()
 		sendUntil(t, a, b)
-		if took := time.Since(began); took > 5*retryMost {
+		if took := time.Since(began); took > time.Second { // much of it is this test's machine
 			t.Errorf("reached after %v", took)
 		}
 		if _, err := a.Forward(within(t), 2, grant(1)); err != nil {
@@ -164,6 +164,9 @@ func TestFrozenPeer(t *testing.T) {
 	a, b, c := start(t, config(1, "a"), newHandler()), start(t, config(2, "b"), newHandler()), start(t, config(3, "c"), newHandler())
 	p := newProxy(t, b.Address())
 	a.SetPeers([]Peer{{2, "b", p.Addr().String()}, c.peer()})
+	if _, err := a.Forward(within(t), 3, grant(1)); err != nil { // opens the stream
+		t.Fatal(err)
+	}
 	begun, abandoned := make(chan struct{}), make(chan time.Time, 1)
 	b.h.forward = func(ctx context.Context, _ *peerpb.ForwardRequest) *peerpb.ForwardResponse {
 		close(begun)

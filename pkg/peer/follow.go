@@ -124,7 +124,7 @@ func (f *Frame) add(part *peerpb.FramePart, check *frameChecker) (more bool, err
 		return false, fmt.Errorf("%w: the stream goes on with something else", ErrFrame)
 	}
 	d := decoder{}
-	prev, committed := d.position(part.GetPrev()), d.id(part.GetCommitted())
+	prev, committed, uploaded := d.position(part.GetPrev()), d.id(part.GetCommitted()), d.id(part.GetUploaded())
 	rows := part.GetRows()
 	switch {
 	case d.err != nil:
@@ -141,7 +141,7 @@ func (f *Frame) add(part *peerpb.FramePart, check *frameChecker) (more bool, err
 	if err := check.add(f.Rows[n:]); err != nil {
 		return false, err
 	}
-	f.Committed = committed
+	f.Committed, f.Uploaded = committed, uploaded
 	return part.GetMore(), nil
 }
 

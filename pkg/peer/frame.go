@@ -33,6 +33,8 @@ type Frame struct {
 	Rows []sqllog.Row
 	// Committed is the newest committed row that the sender knows, wherever it is.
 	Committed sqllog.ID
+	// Uploaded is the newest row up to which object storage is known to hold all.
+	Uploaded sqllog.ID
 
 	once  sync.Once
 	parts []encoded
@@ -51,8 +53,8 @@ func (f *Frame) Last() elect.Position {
 func (f *Frame) encode(maxBytes int) ([]encoded, error) {
 	f.once.Do(func() {
 		c := &frameChecker{last: f.Prev, limit: maxBytes}
-		if f.err = c.add(f.Rows); f.err == nil && f.Committed < 0 {
-			f.err = fmt.Errorf("%w: committed is %d", ErrFrame, f.Committed)
+		if f.err = c.add(f.Rows); f.err == nil && (f.Committed < 0 || f.Uploaded < 0) {
+			f.err = fmt.Errorf("%w: committed is %d, uploaded %d", ErrFrame, f.Committed, f.Uploaded)
 		}
 		if f.err == nil {
 			f.parts, f.err = f.encodeParts(maxBytes + frameSlack)
@@ -68,7 +70,7 @@ func (f *Frame) encodeParts(limit int) ([]encoded, error) {
 	prev, rows := f.Prev, f.Rows
 	for {
 		n := partLength(rows)
-		part := &peerpb.FramePart{Prev: encodePosition(prev), Rows: encodeRows(rows[:n]), Committed: int64(f.Committed), More: n < len(rows)}
+		part := &peerpb.FramePart{Prev: encodePosition(prev), Rows: encodeRows(rows[:n]), Committed: int64(f.Committed), Uploaded: int64(f.Uploaded), More: n < len(rows)}
 		b, err := proto.Marshal(&peerpb.FollowReply{Reply: &peerpb.FollowReply_Part{Part: part}})
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrFrame, err)

@@ -27,7 +27,10 @@ func (p *Primary) archive(rows []sqllog.Row) error {
 
 // archiveErr is why object storage takes no writes now.
 func (p *Primary) archiveErr() error {
-	if p.cfg.Archive == nil || p.quorum != nil {
+	if p.quorum != nil {
+		return p.quorum.uploadErr()
+	}
+	if p.cfg.Archive == nil {
 		return nil
 	}
 	if err := p.cfg.Archive.Err(); err != nil {

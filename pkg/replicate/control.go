@@ -121,6 +121,8 @@ const storeTimeout = 5 * time.Second
 func (c *control) takeLock(force bool) {
 	ctx, cancel := context.WithTimeout(c.m.ctx, storeTimeout)
 	defer cancel()
+	_, e, _ := c.m.leader.get()
+	c.m.metrics.electionBegins(c.clock(), e)
 	err := c.m.lock.take(ctx, force)
 	if err != nil {
 		c.m.logger.WithError(err).Info("elector's lock was not taken")
@@ -131,10 +133,10 @@ func (c *control) takeLock(force bool) {
 func (c *control) raise(above sqllog.Epoch) {
 	ctx, cancel := context.WithTimeout(c.m.ctx, storeTimeout)
 	defer cancel()
-	cluster, err := c.m.cfg.Control.Raise(ctx, above, c.m.cfg.Rule)
+	cluster, err := c.m.cfg.Control.RaiseKnown(ctx, above, c.m.cfg.Rule)
 	if err != nil {
 		c.m.logger.WithError(err).Info("epoch was not raised")
-	} else if cluster.Epoch > 0 {
+	} else {
 		c.m.logger.WithField("epoch", cluster.Epoch).Info("electing a primary")
 		c.m.metrics.elections.Inc()
 	}
@@ -148,11 +150,22 @@ func (c *control) tick(every time.Duration) {
 	for {
 		select {
 		case <-ticker.C:
-			c.do(func(core *elect.Core, now time.Duration) { core.Tick(now) })
+			c.do(func(core *elect.Core, now time.Duration) {
+				core.Tick(now)
+				c.look(core, now)
+			})
 		case <-c.m.ctx.Done():
 			return
 		}
 	}
+}
+
+// look counts the time without a Primary.
+func (c *control) look(core *elect.Core, now time.Duration) {
+	node, e, _ := c.m.leader.get()
+	heard, of := core.Heard()
+	_, stage := core.Elector()
+	c.m.metrics.look(now, node != 0 && node == heard && e == of, e, stage != "watching")
 }
 
 // receive takes another node's message.

@@ -1,9 +1,10 @@
-// Package replicate is the write path of the Primary: it brings Txns, leases and
-// compactions into one order, makes them durable in groups, and publishes them.
-// On a single node the commit rule is the local fsync, or, with quorum 0, a chunk
-// in object storage; there is no other node to send rows to.
+// Package replicate brings Txns, leases and compactions into one order, makes them
+// durable in groups, and publishes them: that is the Primary. In a cluster it also
+// brings the rows to the other nodes and decides by their receipts what is committed:
+// that is the Member, which is a Replica, a Candidate or the Primary, as package
+// elect has it.
 //
-// # A write
+// # A write on a single node
 //
 //  1. evaluate: under Primary.mu the change is evaluated against the index plus
 //     all that is pending, and its rows join the forming group. The mutex is the
@@ -37,6 +38,73 @@
 //	failed    log recovered, head below committed     fatal: acknowledged rows are gone
 //	serving   the row's position in the chain is another node's          fatal: this node is not the Primary any more
 //	any       evaluation or commit panics             fatal: the index cannot be trusted; the forming group and all later writes are refused
+//
+// # A write in a cluster
+//
+//	client   any node: checked, then forwarded to the Primary (once: a write that was
+//	         sent is never sent again), which evaluates it as above
+//	Primary  the group's leader adds it to the streams, then appends it to the log in
+//	         the epoch (AppendIn); the next group is closed meanwhile
+//	Replica  appends the frames that have come, as one group, then sends a receipt
+//	Primary  Tracker: own log and receipts, or a chunk, commit -> publish, in order,
+//	         -> answer; every frame tells what is committed
+//	Replica  applies committed rows to its index, and answers a forwarded write once
+//	         it has applied it
+//
+// The index of a Replica holds committed rows only; those above are in its log. So a
+// log that is cut off never takes back what was shown. What is committed is recorded
+// in the log with each append: a start shows no more than that until it hears more.
+//
+// Rows that wait longer than the receipts' patience, or for which too few members are
+// there, go up as a chunk at once: a created chunk commits them. If an append fails,
+// or a higher epoch is promised, the node is no Primary any more: Replicas may have
+// the rows, so no others may get their ids in this epoch. What is pending fails with
+// ErrDeposed (its outcome is unknown), and goes out of the index.
+//
+// # Follow
+//
+//	Replica  Open{promised epoch, last row}            the epoch was promised before
+//	Primary  Opened{epoch, last common row}            by its History of epochs, in one round
+//	Replica  cuts its log to it, never below what is committed
+//	Primary  frames from memory, else from the log; a hole that compaction has left
+//	         there ends the stream: the Replica gets the rows from the chain
+//	Replica  receipts, cumulative, after each fsync
+//
+// A Replica believes Committed only on the stream, after its log was cut, and up to
+// what it holds durably. The Primary waits for nobody: a stream that is behind reads
+// from its own position. A stream ends with the role of either side.
+//
+// # Roles
+//
+//	idle      no Primary is heard of
+//	follow    one stream after the other, from the log's own end
+//	reign     Candidacy (read the chain, upload, write the epoch row as a chunk, then
+//	          locally), then Primary, until a StepDown
+//
+// One role runs at a time; the next one begins when everything of the one before is
+// undone. A StepDown takes effect before that: it ends commits by receipts at once,
+// and the log refuses the epoch.
+//
+// # Reads in a cluster
+//
+// The Primary confirms a linearizable read by a round of heartbeats that began after
+// it arrived, or, where too few answer, by a look at the chain. A Replica asks the
+// Primary up to where it has acknowledged rows, confirmed likewise, and answers when
+// it has applied that, and when the Primary's word covers all that its index shows.
+// Reads that wait together share a question.
+//
+// # Membership
+//
+// membership.go has its table. A node that follows and has caught up becomes a voter;
+// one whose disk is lost, or that is gone for long, is taken away if the others can do
+// without. One change at a time: in cluster.json, at the Primary's epoch, then a member
+// row that the new voters' receipts commit.
+//
+// # Locks
+//
+// control.mu, then quorum.mu. quorum.publishMu, then quorum.mu, then Primary.mu;
+// Primary.appendMu before all three. followers.mu, leader.mu, the applier's and the
+// threshold's are leaves, but that the applier's is held while rows are applied.
 //
 // # Background work
 //

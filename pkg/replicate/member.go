@@ -61,7 +61,7 @@ type MemberArchive interface {
 type ClusterControl interface {
 	LockStore
 	Read(ctx context.Context) (elect.Cluster, error)
-	Raise(ctx context.Context, above sqllog.Epoch, rule elect.Rule) (elect.Cluster, error)
+	RaiseKnown(ctx context.Context, known sqllog.Epoch, rule elect.Rule) (elect.Cluster, error)
 	Settle(ctx context.Context, e sqllog.Epoch) error
 	ChangeMembers(ctx context.Context, e sqllog.Epoch, change func(*elect.Cluster) error) (elect.Cluster, error)
 }
@@ -109,6 +109,7 @@ type MemberConfig struct {
 
 	Heartbeat, Suspicion time.Duration // 0: the defaults
 	DeregisterAfter      time.Duration // 0: never
+	MaxPendingUpload     int64         // of QuorumConfig
 	OnFatal              func(error)
 	Logger               logrus.FieldLogger
 }
@@ -134,6 +135,8 @@ type Member struct {
 	followers followers
 	current   atomic.Pointer[Primary] // nil on a Replica
 	streaming atomic.Bool             // rows come from the Primary
+	joined    atomic.Bool             // this process was in step with a Primary, or was one
+	behind    atomic.Int64            // rows that the Primary has committed and the index does not have
 	reads     readIndex
 	lastSize  atomic.Pointer[sqllog.Size]
 
@@ -153,7 +156,7 @@ func NewMember(cfg MemberConfig) *Member {
 	cfg.Primary.Compaction.setDefaults()
 	m := &Member{
 		cfg: cfg, self: cfg.Self, log: cfg.Log, store: cfg.Store, archive: cfg.Archive, peers: cfg.Peers,
-		logger: cfg.Logger, roles: newRoles(), metrics: newMemberMetrics(), lock: electorLock{store: cfg.Control},
+		logger: cfg.Logger, roles: newRoles(), metrics: newMemberMetrics(cfg.Clock()), lock: electorLock{store: cfg.Control},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.applier = &applier{log: cfg.Log, note: cfg.Log.NoteCommitted, voted: m.voted, store: cfg.Store}

@@ -203,6 +203,9 @@ func (m *Member) voted(r *sqllog.Row) {
 		m.logger.WithError(err).WithField("id", r.ID).Warn("member row is not readable")
 		return
 	}
+	for _, n := range members {
+		m.cfg.Names(n) // so that it is known where they are, before they have to be asked
+	}
 	m.control.do(func(core *elect.Core, _ time.Duration) {
 		c := core.Cluster()
 		if r.Epoch >= c.Epoch {

@@ -37,6 +37,13 @@ type QuorumConfig struct {
 	// Deposed is called, once, when this node must not go on as Primary of its epoch.
 	// It does not block.
 	Deposed func(error)
+	// FellBack is called when rows need object storage for their commit, since too few
+	// Replicas are there or answer in time. It does not block; nil is nobody.
+	FellBack func()
+	// MaxPendingUpload bounds the bytes of keys and values that object storage does not
+	// hold yet: a new Primary uploads them before it serves. Beyond it writes are
+	// refused; 0 means DefaultMaxPendingUpload.
+	MaxPendingUpload int64
 	// Patience is how long rows wait for receipts before they are uploaded; 0 means
 	// DefaultReceiptPatience.
 	Patience time.Duration
@@ -44,6 +51,9 @@ type QuorumConfig struct {
 
 // DefaultReceiptPatience is how long rows wait for receipts.
 const DefaultReceiptPatience = 200 * time.Millisecond
+
+// DefaultMaxPendingUpload is 1 GiB.
+const DefaultMaxPendingUpload = 1 << 30
 
 // maxPendingBytes of groups may wait for their commit before no further one is
 // closed.
@@ -62,12 +72,17 @@ type quorum struct {
 	bytes   int      // of pending
 	room    chan struct{}
 	deposed error
+	fallen  bool // rows wait for chunks rather than receipts
+	waiting uploads
 
 	publishMu sync.Mutex // held while groups are published, before mu and Primary.mu
 	once      sync.Once
 }
 
 func newQuorum(p *Primary, cfg QuorumConfig) *quorum {
+	if cfg.MaxPendingUpload == 0 {
+		cfg.MaxPendingUpload = DefaultMaxPendingUpload
+	}
 	if cfg.Patience == 0 {
 		cfg.Patience = DefaultReceiptPatience
 	}
@@ -93,6 +108,7 @@ func (q *quorum) commit(g *group) {
 	q.mu.Lock()
 	q.pending = append(q.pending, g)
 	q.bytes += g.batch.Bytes
+	q.waiting.add(last, g.batch.Bytes)
 	q.mu.Unlock()
 	q.recent.add(g.batch.Rows, g.batch.Bytes)
 	err := q.cfg.Log.AppendIn(q.cfg.Cluster.Epoch, g.batch.Rows)
@@ -103,6 +119,7 @@ func (q *quorum) commit(g *group) {
 		return
 	}
 	if q.alone() {
+		q.fallBack()
 		q.cfg.UploadNow(last)
 	}
 	q.track(func(t *Tracker) bool { return t.Durable(last) })
@@ -140,6 +157,8 @@ func (q *quorum) track(tell func(*Tracker) bool) {
 	q.mu.Lock()
 	moved := tell(q.tracker)
 	committed, uploaded := q.tracker.Committed(), q.tracker.Uploaded()
+	q.waiting.uploaded(uploaded)
+	q.fallen = q.fallen && (!moved || uploaded >= committed)
 	q.mu.Unlock()
 	if moved {
 		q.publish()
@@ -216,6 +235,7 @@ func (q *quorum) watchPatience() {
 			return
 		}
 		if id := q.overdue(); id > 0 {
+			q.fallBack()
 			q.cfg.UploadNow(id)
 		}
 	}

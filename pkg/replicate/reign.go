@@ -37,6 +37,7 @@ func (r reign) run(ctx context.Context) {
 	}
 	m.applier.heard.open(p.quorum.cfg.Fence.ID)
 	m.leader.set(m.self, e)
+	m.joined.Store(true)
 	m.control.do(func(core *elect.Core, now time.Duration) { core.Led(now, e, true) })
 	members := newMembership(m, p, r.cluster)
 	done := make(chan struct{})
@@ -73,6 +74,7 @@ func (r reign) accede(ctx context.Context) (*Primary, error) {
 	cfg.Quorum = &QuorumConfig{
 		Self: m.self, Cluster: r.cluster, Fence: elect.Position{ID: head.ID, Epoch: head.Epoch}, Log: m.log,
 		UploadNow: m.archive.UploadNow, Healthy: m.healthy, Confirm: m.confirmPrimary,
+		MaxPendingUpload: m.cfg.MaxPendingUpload, FellBack: m.metrics.fallbacks.Inc,
 		Published: func(h sqllog.Head) {
 			m.applier.published(h)
 			m.applier.heard.open(h.ID)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -43,6 +44,9 @@ func (r follow) run(ctx context.Context) {
 		}
 		if time.Since(began) > time.Second {
 			wait = followFirst
+		}
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			m.control.do(func(core *elect.Core, now time.Duration) { core.Gone(now, r.primary, r.epoch) })
 		}
 		m.logger.WithError(err).WithField("primary", r.primary).WithField("epoch", r.epoch).Info("stream of rows has ended; it is opened anew")
 		if errors.Is(err, errNeedChain) || status.Code(err) == codes.OutOfRange || isDivergence(err) {
@@ -127,11 +131,11 @@ func (r follow) cut(ctx context.Context, to elect.Position) error {
 func (r follow) take(ctx context.Context, s Following, f *Follower, in *inbound) error {
 	m := r.m
 	for {
-		frames, committed, err := in.next(ctx)
+		came, err := in.next(ctx)
 		if err != nil {
 			return err
 		}
-		rows, err := r.join(f, frames)
+		rows, err := r.join(f, came.frames)
 		if err != nil {
 			return err
 		}
@@ -142,10 +146,12 @@ func (r follow) take(ctx context.Context, s Following, f *Follower, in *inbound)
 			s.Receipt(f.Appended(rows[len(rows)-1].ID))
 			m.applier.keep(rows)
 		}
-		if err := m.applier.applyTo(ctx, f.Committed(committed)); err != nil {
+		if err := m.applier.applyTo(ctx, f.Committed(came.committed)); err != nil {
 			return err
 		}
-		m.applier.heard.open(committed)
+		m.applier.heard.open(came.committed)
+		m.archive.UploadedElsewhere(min(came.uploaded, f.Receipt()))
+		m.caught(int64(committed - m.store.Head().ID))
 	}
 }
 
@@ -179,6 +185,7 @@ type inbound struct {
 	frames    []*peer.Frame
 	size      int
 	committed sqllog.ID
+	uploaded  sqllog.ID
 	err       error
 	ended     bool
 	wake      chan struct{} // size one
@@ -223,7 +230,7 @@ func (in *inbound) put(f *peer.Frame) bool {
 		in.frames = append(in.frames, f)
 		in.size += size
 	}
-	in.committed = max(in.committed, f.Committed)
+	in.committed, in.uploaded = max(in.committed, f.Committed), max(in.uploaded, f.Uploaded)
 	in.signal()
 	return true
 }
@@ -246,26 +253,32 @@ func (in *inbound) end(err error) {
 	in.signal()
 }
 
+// intake is what has come: frames, and what the Primary says of all rows.
+type intake struct {
+	frames              []*peer.Frame
+	committed, uploaded sqllog.ID
+}
+
 // next waits for frames, or news of what is committed.
-func (in *inbound) next(ctx context.Context) (frames []*peer.Frame, committed sqllog.ID, err error) {
+func (in *inbound) next(ctx context.Context) (came intake, err error) {
 	select {
 	case <-in.wake:
 	case <-ctx.Done():
-		return nil, 0, context.Cause(ctx)
+		return intake{}, context.Cause(ctx)
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	frames, committed = in.frames, in.committed
+	came = intake{frames: in.frames, committed: in.committed, uploaded: in.uploaded}
 	in.frames, in.size = nil, 0
 	in.changed.Broadcast()
-	if in.ended && len(frames) == 0 {
+	if in.ended && len(came.frames) == 0 {
 		if in.err == nil {
 			in.err = errRoleEnded
 		}
-		return nil, 0, in.err
+		return intake{}, in.err
 	}
 	if in.ended {
 		in.signal()
 	}
-	return frames, committed, nil
+	return came, nil
 }

@@ -50,6 +50,7 @@ func (m *Member) takeReceipts(q *quorum, s peer.FollowStream) {
 		if err != nil {
 			return
 		}
+		m.metrics.receipts.Inc()
 		m.followers.receipt(s.From(), id)
 		q.receipt(s.From(), id)
 	}
@@ -62,6 +63,7 @@ type sender struct {
 	s         peer.FollowStream
 	sent      elect.Position
 	committed sqllog.ID // as told
+	uploaded  sqllog.ID // likewise
 }
 
 func (d *sender) run(ctx context.Context) error {
@@ -75,8 +77,8 @@ func (d *sender) run(ctx context.Context) error {
 			err = d.fromLog(ctx, n)
 		case len(n.frames) > 0:
 			err = d.fromMemory(n)
-		case n.committed > d.committed:
-			err = d.send(&peer.Frame{Prev: d.sent, Committed: n.committed})
+		case n.committed > d.committed || n.uploaded > d.uploaded:
+			err = d.send(&peer.Frame{Prev: d.sent, Committed: n.committed, Uploaded: n.uploaded})
 		default:
 			select {
 			case <-n.more:
@@ -97,7 +99,7 @@ func (d *sender) send(f *peer.Frame) error {
 	if n := len(f.Rows); n > 0 {
 		d.sent = elect.Position{ID: f.Rows[n-1].ID, Epoch: f.Rows[n-1].Epoch}
 	}
-	d.committed = max(d.committed, f.Committed)
+	d.committed, d.uploaded = max(d.committed, f.Committed), max(d.uploaded, f.Uploaded)
 	return nil
 }
 
@@ -107,7 +109,7 @@ func (d *sender) fromMemory(n next) error {
 		if f.prev != d.sent {
 			return fmt.Errorf("%w: group after %d, sent up to %d", ErrDivergence, f.prev.ID, d.sent.ID)
 		}
-		if err := d.send(&peer.Frame{Prev: f.prev, Rows: f.rows, Committed: n.committed}); err != nil {
+		if err := d.send(&peer.Frame{Prev: f.prev, Rows: f.rows, Committed: n.committed, Uploaded: n.uploaded}); err != nil {
 			return err
 		}
 	}
@@ -121,7 +123,7 @@ var errFrameFull = errors.New("frame is full")
 // compaction has removed leave a hole that the Replica has to get from the chain.
 func (d *sender) fromLog(ctx context.Context, n next) error {
 	for d.sent.ID < n.oldest {
-		f := &peer.Frame{Prev: d.sent, Committed: n.committed}
+		f := &peer.Frame{Prev: d.sent, Committed: n.committed, Uploaded: n.uploaded}
 		size := 0
 		err := d.m.log.Scan(ctx, d.sent.ID, n.oldest, func(r *sqllog.Row) error {
 			if size >= streamBytes && (r.Sub == 0 || !r.Kind.Changes()) {

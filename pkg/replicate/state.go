@@ -14,6 +14,9 @@ func (m *Member) Status() Status {
 	var st Status
 	if p := m.primary(); p != nil {
 		st = p.Status()
+		if err := p.quorum.stuckErr(); err != nil {
+			st.Errors, st.Healthy = append(st.Errors, err.Error()), false
+		}
 	} else {
 		st = m.replicaStatus()
 	}
@@ -26,12 +29,7 @@ func (m *Member) Status() Status {
 func (m *Member) replicaStatus() Status {
 	st := Status{Revision: m.store.Revision()}
 	sizeOf(m.log, &m.lastSize, &st)
-	switch node, _, _ := m.leader.get(); {
-	case node == 0:
-		st.Errors = append(st.Errors, "etcdserver: no leader")
-	case !m.streaming.Load():
-		st.Errors = append(st.Errors, "this node does not receive rows from the primary")
-	}
+	st.Errors = m.replicaProblems()
 	if err := m.log.Broken(); err != nil {
 		st.Errors = append(st.Errors, err.Error())
 	}
@@ -55,8 +53,11 @@ func (m *Member) State() *peerpb.NodeState {
 		elect.Replica: peerpb.Role_ROLE_REPLICA, elect.Candidate: peerpb.Role_ROLE_CANDIDATE, elect.Primary: peerpb.Role_ROLE_PRIMARY,
 	}[core.role]
 	s.Health = peerpb.Health_HEALTH_DEGRADED
-	if st.Healthy {
+	switch {
+	case st.Healthy:
 		s.Health = peerpb.Health_HEALTH_HEALTHY
+	case !m.joined.Load():
+		s.Health = peerpb.Health_HEALTH_LOADING
 	}
 	for _, n := range core.cluster.Members {
 		s.Members = append(s.Members, uint64(n))
@@ -73,17 +74,6 @@ func (m *Member) State() *peerpb.NodeState {
 		m.cfg.Describe(s)
 	}
 	return s
-}
-
-// memberMetrics are counted, the others are read when they are asked for.
-type memberMetrics struct {
-	elections prometheus.Counter
-}
-
-func newMemberMetrics() *memberMetrics {
-	return &memberMetrics{elections: prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "kinsy_elections_total", Help: "Epochs that this node has asked for.",
-	})}
 }
 
 var (
@@ -128,7 +118,7 @@ func (m *Member) Collect(ch chan<- prometheus.Metric) {
 	for _, r := range s.Replicas {
 		gauge(descLag, float64(r.BehindRows), r.Name)
 	}
-	m.metrics.elections.Collect(ch)
+	m.metrics.collect(ch)
 	if p := m.primary(); p != nil {
 		p.Collect(ch)
 	}

@@ -83,6 +83,16 @@ func (c *Control) Read(ctx context.Context) (out elect.Cluster, err error) {
 	return out, err
 }
 
+// ClusterID returns the id of the cluster that has the prefix.
+func (c *Control) ClusterID(ctx context.Context) (id uint64, err error) {
+	err = c.few(ctx, func() error {
+		file, err := readCluster(ctx, c.store)
+		id = file.cluster()
+		return noCluster(err)
+	})
+	return id, err
+}
+
 // noCluster names what the absence of cluster.json means.
 func noCluster(err error) error {
 	if errors.Is(err, object.ErrNotFound) {
@@ -134,8 +144,34 @@ func newNonce() string { return fmt.Sprintf("%016x", rand.Uint64()) }
 // change of the rule is not settled yet. Where nobody votes yet, this node becomes
 // the first voter. ErrConflict: somebody else has raised the epoch meanwhile.
 func (c *Control) Raise(ctx context.Context, above sqllog.Epoch, rule elect.Rule) (elect.Cluster, error) {
+	return c.raise(ctx, above, rule, func(*clusterFile) error { return nil })
+}
+
+// RaiseKnown is Raise for a node that knows the epoch in cluster.json. If there is a
+// higher one, another Elector is at work: nothing is changed, and the cluster as it is
+// there is returned with ErrConflict.
+func (c *Control) RaiseKnown(ctx context.Context, known sqllog.Epoch, rule elect.Rule) (elect.Cluster, error) {
+	var there elect.Cluster
+	raised, err := c.raise(ctx, known, rule, func(f *clusterFile) error {
+		if f.Epoch <= int64(known) || len(f.Members) == 0 {
+			return nil
+		}
+		there = f.voters()
+		return fmt.Errorf("%w: epoch %d is asked for", ErrConflict, f.Epoch)
+	})
+	if err != nil {
+		return there, err
+	}
+	return raised, nil
+}
+
+// raise raises the epoch unless refuse has a reason against it.
+func (c *Control) raise(ctx context.Context, above sqllog.Epoch, rule elect.Rule, refuse func(*clusterFile) error) (elect.Cluster, error) {
 	first := int64(-1)
 	return c.update(ctx, func(f *clusterFile) error {
+		if err := refuse(f); err != nil {
+			return err
+		}
 		if first >= 0 && f.Epoch != first {
 			return fmt.Errorf("%w: epoch %d is asked for", ErrConflict, f.Epoch)
 		}

@@ -372,3 +372,25 @@ func TestClusterFileThatNobodyWrote(t *testing.T) {
 		}
 	}
 }
+
+// TestRaiseKnownYields: of two Electors that know the same epoch one raises it, and the
+// other one is told what it is now, and changes nothing.
+func TestRaiseKnownYields(t *testing.T) {
+	w := newWorld(t)
+	w.voters(0, elect.Majority, 1, 2, 3)
+	first, err := w.control(1).Raise(t.Context(), 0, elect.Majority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := w.control(1).RaiseKnown(t.Context(), first.Epoch, elect.Majority)
+	if err != nil || second.Epoch != first.Epoch+1 {
+		t.Fatalf("raised to %d, %v", second.Epoch, err)
+	}
+	there, err := w.control(2).RaiseKnown(t.Context(), first.Epoch, elect.Majority)
+	if !errors.Is(err, ErrConflict) || there.Epoch != second.Epoch {
+		t.Fatalf("the second Elector got epoch %d, %v", there.Epoch, err)
+	}
+	if now, err := w.control(2).Read(t.Context()); err != nil || now.Epoch != second.Epoch {
+		t.Fatalf("cluster.json has epoch %d, %v", now.Epoch, err)
+	}
+}

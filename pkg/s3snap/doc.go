@@ -3,12 +3,15 @@
 //
 // # Objects
 //
-//	cluster.json           the cluster's id and the base of its chain; created once
+//	cluster.json           the cluster's id, the base of its chain, the newest epoch, who votes in it
 //	floor.json             chain positions up to `floor` are closed for good
 //	chunks/ID              rows from ID (20 digits) on, contiguous; created once
 //	snapshots/ID-NONCE.rows   all rows kept at ID
 //	snapshots/ID.json      the manifest that names a snapshot; created once
 //	bootstrap.snapshot     placed by an operator: a new cluster starts from it
+//	elector.json           who elects (a lock; nothing but progress depends on it)
+//	members.json           ids that clients know the nodes by; none is ever changed
+//	nodes/NAME.json        where a node is to be found
 //
 // # The chain
 //
@@ -70,6 +73,49 @@
 // Where the commit rule is local a store that does not answer keeps nobody from
 // starting with an intact log: the node attaches to the chain when it answers,
 // and stops if the chain then has rows that it does not.
+//
+// # Clusters
+//
+// cluster.json is one object, so that who raises the epoch reads the voters and the
+// commit rule in the same compare-and-swap, and who changes the voters does so in
+// the epoch that it believes in (Control). A raise puts a new rule in force and
+// keeps the old one beside it until a Primary has written its epoch row (Settle).
+// The voters change by one, and not again before that change is done. Each change
+// carries a nonce of its own: it tells a change whose answer was lost from one that
+// was not made, and no content comes twice, so that a request which arrives late
+// finds another version. A prefix without voters is a single node's; the first node
+// of a cluster that finds it votes alone. A single node stays away from a prefix on
+// which others vote, since they may hold rows that count and are not in the chain.
+//
+// A node of a cluster is in one of these states:
+//
+//	state      event                                       next
+//	replica    OpenReplica                                 replica
+//	replica    CatchUp: the chain's rows are taken over    replica
+//	replica    Lead(e): the epoch row's chunk is created   primary of e
+//	replica    Lead(e): rows of e or above are met         replica (ErrFenced)
+//	replica    the log cannot be brought to the chain      closed (ErrReplaced; the next start replaces it)
+//	primary    the position is taken, or an epoch above e  primary that is deposed (OnDeposed): it writes nothing
+//	           is asked for while chunks commit
+//	primary    Resign                                      replica; a PUT in flight may still be told
+//
+// Lead promises e in the log first, then does what the table of starts says, and
+// then writes the epoch row; rows come into the log under that promise only. All
+// chunks of a term are written by one uploader, in the order of the log: committed
+// rows when they are due, and rows up to an id at once where UploadNow or Commit
+// asks for them, so there is one PUT in flight. A PUT that was in flight at Resign is
+// sent until its position is known to be taken, and given up by the next Lead,
+// CatchUp or Close: from then on it is as the PUT of a process that has died.
+//
+// Rows that the chain does not have yet must not be removed from any log of the
+// cluster: each of them may have to upload them. A Replica is told by its Primary
+// what is uploaded (UploadedElsewhere).
+//
+// A log without rows is kept, for its disk may be the only voter. A log that is
+// replaced gets another disk's identity, since what the old one has promised and
+// received is forgotten. Where it was the only voter the new one takes its place, in
+// a higher epoch. A log that has seen an epoch above 1 begins no cluster on an empty
+// prefix: it has been given the wrong one.
 //
 // # Snapshots
 //

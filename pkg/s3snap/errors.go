@@ -4,8 +4,8 @@ import "errors"
 
 // The errors of this package, matched with errors.Is.
 var (
-	// ErrFenced: another node has written where this one was to write; this node
-	// is not the Primary any more, and never again in this process.
+	// ErrFenced: another node has written where this one was to write, or is to; this
+	// node is not the Primary any more, a single node never again in this process.
 	ErrFenced = errors.New("fenced: another node writes to this prefix")
 	// ErrOtherCluster: the log and the prefix belong to different clusters.
 	ErrOtherCluster = errors.New("object storage belongs to another cluster")

@@ -151,6 +151,9 @@ func TestOnlyVoterThatIsReplaced(t *testing.T) {
 		if len(c.Members) != 1 || !c.IsMember(elect.NodeID(again.log.Identity().Node)) || c.Epoch != 2 {
 			t.Fatalf("%+v, the disk is %x", c, again.log.Identity().Node)
 		}
+		if aside, err := filepath.Glob(a.path + ".aside-*Z"); err != nil || len(aside) != 1 {
+			t.Fatalf("replaced as %v, %v", aside, err)
+		}
 		again.lead()
 		again.commit(1)
 	}

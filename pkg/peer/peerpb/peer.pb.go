@@ -1541,7 +1541,8 @@ type FramePart struct {
 	Prev          *Position              `protobuf:"bytes,1,opt,name=prev,proto3" json:"prev,omitempty"` // of the first row in this part
 	Rows          []*Row                 `protobuf:"bytes,2,rep,name=rows,proto3" json:"rows,omitempty"`
 	Committed     int64                  `protobuf:"varint,3,opt,name=committed,proto3" json:"committed,omitempty"`
-	More          bool                   `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"` // the frame goes on in the next part
+	More          bool                   `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`         // the frame goes on in the next part
+	Uploaded      int64                  `protobuf:"varint,5,opt,name=uploaded,proto3" json:"uploaded,omitempty"` // the chain holds every row up to it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1602,6 +1603,13 @@ func (x *FramePart) GetMore() bool {
 		return x.More
 	}
 	return false
+}
+
+func (x *FramePart) GetUploaded() int64 {
+	if x != nil {
+		return x.Uploaded
+	}
+	return 0
 }
 
 type CallBatch struct {
@@ -3036,12 +3044,13 @@ const file_peer_peerpb_peer_proto_rawDesc = "" +
 	"\vtruncate_to\x18\x02 \x01(\v2\x14.kinsy.peer.PositionR\n" +
 	"truncateTo\x12\x1d\n" +
 	"\n" +
-	"need_chain\x18\x03 \x01(\bR\tneedChain\"\x8c\x01\n" +
+	"need_chain\x18\x03 \x01(\bR\tneedChain\"\xa8\x01\n" +
 	"\tFramePart\x12(\n" +
 	"\x04prev\x18\x01 \x01(\v2\x14.kinsy.peer.PositionR\x04prev\x12#\n" +
 	"\x04rows\x18\x02 \x03(\v2\x0f.kinsy.peer.RowR\x04rows\x12\x1c\n" +
 	"\tcommitted\x18\x03 \x01(\x03R\tcommitted\x12\x12\n" +
-	"\x04more\x18\x04 \x01(\bR\x04more\"3\n" +
+	"\x04more\x18\x04 \x01(\bR\x04more\x12\x1a\n" +
+	"\buploaded\x18\x05 \x01(\x03R\buploaded\"3\n" +
 	"\tCallBatch\x12&\n" +
 	"\x05calls\x18\x01 \x03(\v2\x10.kinsy.peer.CallR\x05calls\"\xe5\x01\n" +
 	"\x04Call\x12\x0e\n" +

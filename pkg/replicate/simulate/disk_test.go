@@ -109,6 +109,10 @@ func (p *process) write(e sqllog.Epoch, change func(), done func(error)) {
 		if !rules.Broken(rules.PromiseCoversRows) {
 			d.promise = max(d.promise, e)
 		}
+		if e < d.promise {
+			p.w.truth.stats.Late++
+			p.w.tracef("%v LATE write %d < %d, role %v", p, e, d.promise, p.reign != nil)
+		}
 		change()
 		return nil
 	}, done)

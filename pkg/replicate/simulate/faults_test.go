@@ -24,8 +24,8 @@ var faults = []fault{
 	{"disk", 1, func(w *world, n *node) { w.loseDisk(n) }},
 	{"members", 2, func(w *world, n *node) { w.flip(n) }},
 	{"rule", 1, func(w *world, _ *node) { w.changeRule() }},
-	{"election", 3, func(w *world, n *node) { w.elect(n) }},
-	{"split", 2, func(w *world, n *node) { w.split(n) }},
+	{"election", 3, func(w *world, _ *node) { w.elect(w.other()) }},
+	{"split", 2, func(w *world, _ *node) { w.split(w.other()) }},
 	{"hand over", 2, func(w *world, n *node) { w.handOver(n) }},
 }
 
@@ -73,6 +73,15 @@ func (w *world) primary() *process {
 		}
 	}
 	return best
+}
+
+// other is a random node, most often not the Primary's.
+func (w *world) other() *node {
+	n := w.nodes[w.r.IntN(len(w.nodes))]
+	if p := w.primary(); p != nil && p.n == n {
+		n = w.nodes[w.r.IntN(len(w.nodes))]
+	}
+	return n
 }
 
 // crash ends a process at once.

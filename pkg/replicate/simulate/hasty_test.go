@@ -64,10 +64,13 @@ func (h *hasty) choose() {
 		return
 	}
 	var best elect.NodeID
+	if need <= 0 {
+		best = h.c.Members[h.p.w.r.IntN(len(h.c.Members))]
+	}
 	for _, m := range h.c.Members {
 		last, there := h.answers[m]
 		switch {
-		case !there && need > 0:
+		case !there || need <= 0:
 		case best == 0, h.answers[best].Less(last), rules.Broken(rules.NewestLogLeads) && h.p.w.r.IntN(2) == 0:
 			best = m
 		}

@@ -54,7 +54,7 @@ func (r *reign) changeMembers() {
 	switch {
 	case c.Changing && (r.tracker.CountedTo() >= m.mark || c.Rule == elect.ObjectStorage && r.tracker.Committed() >= m.mark):
 		c.Changing = false
-	case c.Changing:
+	case c.Changing && !rules.Broken(rules.OneChangeAtATime):
 		return
 	default:
 		members, ok := r.wanted(c.Members)

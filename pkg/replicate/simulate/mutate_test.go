@@ -23,8 +23,12 @@ func TestSimulationFindsBrokenRules(t *testing.T) {
 			if most == 1 {
 				out = os.Stderr
 			}
+			var all stats
+			defer func() { t.Logf("%+v", all) }()
 			for seed := first; seed < first+most; seed++ {
-				if _, wrong := simulate(seed, out); wrong != "" && !strings.Contains(wrong, "no progress") {
+				s, wrong := simulate(seed, out)
+				all.add(s)
+				if wrong != "" && !strings.Contains(wrong, "no progress") {
 					t.Logf("rule %d: seed %d: %s", rule, seed, wrong)
 					return
 				}

@@ -41,7 +41,7 @@ func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 func newProfile(r *rand.Rand) profile {
 	p := profile{
 		nodes: pick(r, 3, 3, 5), rule: pick[elect.Rule](r, -1, -1, -1, 0, 1, 2),
-		length: pick(r, 2*second, 4*second), skew: pick(r, 0, 0.02),
+		length: pick(r, 2*second, 4*second, 8*second), skew: pick(r, 0, 0.02),
 		heartbeat: 100 * ms, suspicion: 700 * ms,
 		fsync:   pick(r, 2*ms, 2*ms, 10*ms, 60*ms),
 		latency: pick(r, 1*ms, 1*ms, 4*ms), slowness: pick(r, 50*ms, 400*ms, 2*second), streamLag: pick(r, 0, 0, 20*ms, 100*ms),
@@ -76,7 +76,6 @@ func usual(*profile, *rand.Rand) {}
 
 // sleepy: Primaries sleep while others take their place, and chunks are deleted soon.
 func sleepy(p *profile, _ *rand.Rand) {
-	p.heartbeat, p.suspicion = 40*ms, 250*ms
 	p.keepEvery, p.minAge = 100*ms, 300*ms
 	p.faultEvery, p.freeze = 400*ms, 3*second
 	p.only("freeze", "election")
@@ -85,18 +84,19 @@ func sleepy(p *profile, _ *rand.Rand) {
 // restless: one election follows the other while Primaries work, and the network
 // and the disks delay what they say.
 func restless(p *profile, r *rand.Rand) {
-	p.slow, p.slowness, p.streamLag = 0.1, 300*ms, 50*ms
+	p.slow, p.slowness, p.streamLag = 0.1, 300*ms, pick(r, 0, 50*ms)
 	p.lost, p.fsync = pick(r, 0, 0.3), pick(r, 2*ms, 40*ms)
 	p.uploadEvery, p.patience = 2*second, pick(r, 50*ms, second)
-	p.faultEvery, p.downFor = 150*ms, 300*ms
-	p.writeEvery, p.readEvery = 10*ms, 5*ms
+	p.nodes, p.voters, p.rule = 3, 3, elect.Majority
+	p.faultEvery, p.downFor, p.cutFor = 250*ms, 300*ms, 400*ms
+	p.writeEvery, p.readEvery = pick(r, 10*ms, 100*ms), 5*ms
 	p.only("election", "election", "split", "split", "cut", "crash")
 }
 
 // stale: Replicas hear an old Primary, and take rows of a newer one from the chain.
 func stale(p *profile, _ *rand.Rand) {
 	p.uploadEvery, p.needChain, p.breaks = 20*ms, 0.5, 0.02
-	p.faultEvery = 150 * ms
+	p.faultEvery, p.cutFor = 250*ms, 600*ms
 	p.only("split", "split", "disk", "cut")
 }
 
@@ -107,13 +107,14 @@ func moving(p *profile, r *rand.Rand) {
 	p.streamLag, p.memberEvery = pick(r, 100*ms, 300*ms), 2*ms
 	p.storeTime, p.lost = 5*ms, pick(r, 0.1, 0.3)
 	p.uploadEvery, p.patience = 2*second, second
-	p.faultEvery, p.writeEvery = 80*ms, 5*ms
+	p.faultEvery, p.writeEvery, p.cutFor = 150*ms, 5*ms, 300*ms
 	p.needChain = 0
 	p.only("members", "members", "election", "election", "split", "cut")
 }
 
 // only lets nothing happen but some faults.
 func (p *profile) only(names ...string) {
+	p.heartbeat, p.suspicion = 40*ms, 250*ms
 	for i, f := range faults {
 		p.weights[i] = 0
 		for _, name := range names {

@@ -55,6 +55,7 @@ func simulateProfile(seed uint64, p profile, r *rand.Rand, out io.Writer) (stats
 	for _, n := range w.nodes {
 		w.start(n)
 	}
+	w.after(20*ms, func() { w.elect(w.nodes[0]) })
 	w.writeSoon()
 	w.readSoon()
 	w.after(w.between(0, second), w.faultSoon)
