@@ -151,7 +151,7 @@ func (r follow) take(ctx context.Context, s Following, f *Follower, in *inbound)
 		}
 		m.applier.heard.open(came.committed)
 		m.archive.UploadedElsewhere(min(came.uploaded, f.Receipt()))
-		m.caught(int64(committed - m.store.Head().ID))
+		m.caught(int64(came.committed - m.store.Head().ID))
 	}
 }
 
