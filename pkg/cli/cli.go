@@ -38,7 +38,7 @@ func newRoot(stdout, stderr io.Writer) *cli.Command {
 		ErrWriter:   stderr,
 		Commands: []*cli.Command{
 			newServerCommand(runNode), newSnapshotCommand(), newRestoreCommand(), newExportCommand(), newImportCommand(),
-			newInspectCommand(), newVersionCommand(),
+			newInspectCommand(), newStatusCommand(), newMemberCommand(), newMovePrimaryCommand(), newVersionCommand(),
 		},
 		EnableShellCompletion: true,
 		ConfigureShellCompletionCommand: func(c *cli.Command) {

@@ -9,6 +9,11 @@
 //	kinsy export                 writes JSON lines or an etcd database
 //	kinsy import                 reads them, or a running server
 //	kinsy inspect FILE           prints and checks a chunk or a snapshot
+//	kinsy status                 asks every node of a cluster how it is
+//	kinsy member list            lists the nodes of a cluster
+//	kinsy member remove NAME     takes the vote of a node away that is gone
+//	kinsy member force NAME...   sets the voters when a majority of disks is lost for good
+//	kinsy move-primary NODE      makes another node primary
 //	kinsy version                prints the version
 //	kinsy completion SHELL       prints a completion script
 //
@@ -32,6 +37,12 @@
 // come from the command line alone, and there they win over an object store that the environment or the file names. A data
 // folder is locked as a node locks it. What is written appears complete or not at all, for its owner only, and replaces
 // nothing unless --force is given. The exit code is 1 after any error, and for damage that verify and inspect find.
+//
+// # Commands for a cluster
+//
+// They find the nodes in object storage and ask them over the peer port, as --insecure-peers or with the certificate of any
+// node; member list and force ask nobody what they do not have to. --cluster-id is only compared with what object storage says.
+// The exit code of status is also 1 where there is no Primary, or a voter is not healthy.
 //
 // # Signals
 //

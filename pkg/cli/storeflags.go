@@ -17,11 +17,14 @@ type storeSettings struct {
 }
 
 // newStoreFlags returns the flags by which such a command finds object storage. Their values come from where the server's
-// come from; the file may be the server's, whose other keys are passed over.
-func newStoreFlags() (*storeSettings, []cli.Flag) {
+// come from; the file may be the server's, whose other keys are passed over. more adds further flags of the server.
+func newStoreFlags(more ...func(*flagSet)) (*storeSettings, []cli.Flag) {
 	s := &storeSettings{object: object.Config{Timeout: object.DefaultTimeout}}
 	set := newFlagSet(&s.file)
 	set.addObjectStore(&s.object)
+	for _, add := range more {
+		add(set)
+	}
 	server, _ := newServerFlags()
 	maps.Copy(s.file.known, server.file.known)
 	return s, set.flags

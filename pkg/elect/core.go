@@ -202,7 +202,7 @@ func (c *Core) PromiseFailed() {
 	c.audits, c.appointed = nil, nil
 }
 
-// Raised, from outside: another part of the node has taken rows of epoch e, and so
+// Raised tells that another part of the node has taken rows of epoch e, and so
 // promised it.
 func (c *Core) Raised(e sqllog.Epoch) {
 	if c.role != Replica && c.epoch < e {

@@ -16,7 +16,7 @@ type (
 	// Promise makes durable that nothing below Epoch is taken any more:
 	// Core.Promised or Core.PromiseFailed.
 	Promise struct{ Epoch sqllog.Epoch }
-	// StepDown: the node is not the Primary, or Candidate, of Epoch any more. When
+	// StepDown says that the node is not the Primary, or Candidate, of Epoch any more. When
 	// the effect is done nothing is appended, committed by receipts, read or
 	// streamed in its name; only a chunk on its way may still be created.
 	StepDown struct{ Epoch sqllog.Epoch }
@@ -33,7 +33,7 @@ type (
 	Raise struct{ Above sqllog.Epoch }
 	// Lead tries to become the Primary of Cluster.Epoch: Core.Led.
 	Lead struct{ Cluster Cluster }
-	// Confirmed: reads that wait for a round of this Primary, or an earlier one, are
+	// Confirmed says that reads that wait for a round of this Primary, or an earlier one, are
 	// confirmed.
 	Confirmed struct {
 		Epoch sqllog.Epoch

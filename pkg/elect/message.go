@@ -8,7 +8,7 @@ import "github.com/kinsy/kinsy/pkg/sqllog"
 type Message interface{ message() }
 
 type (
-	// Heartbeat: the sender is the Primary of an epoch, or a Candidate on its way to
+	// Heartbeat says that the sender is the Primary of an epoch, or a Candidate on its way to
 	// be. Round asks the receiver to confirm, for linearizable reads, that it has
 	// promised no higher epoch since the round began.
 	Heartbeat struct {
@@ -35,16 +35,16 @@ type (
 	}
 	// Audit asks for a promise of an epoch and for the end of the log after it.
 	Audit struct{ Epoch sqllog.Epoch }
-	// AuditAnswer: the sender has promised Promise, durably, and then its log ended
+	// AuditAnswer says that the sender has promised Promise, durably, and then its log ended
 	// at Last. A Promise above Epoch is a refusal.
 	AuditAnswer struct {
 		Epoch   sqllog.Epoch // of the Audit
 		Promise sqllog.Epoch
 		Last    Position
 	}
-	// Appoint: the receiver is to become the Primary of an epoch.
+	// Appoint says that the receiver is to become the Primary of an epoch.
 	Appoint struct{ Cluster Cluster }
-	// AppointAnswer: whether the sender is on its way to be, or is, that Primary.
+	// AppointAnswer says whether the sender is on its way to be, or is, that Primary.
 	AppointAnswer struct {
 		Epoch    sqllog.Epoch
 		Accepted bool

@@ -19,6 +19,8 @@ var (
 	// ErrDeposed: another node became Primary before the write was known to be
 	// committed. Whether it will appear is not known to the client.
 	ErrDeposed = errors.New("primary has changed")
+	// ErrNoSuccessor: no other voter can become Primary now.
+	ErrNoSuccessor = errors.New("no other node can become primary")
 	// ErrNotPrimary: this node does not order writes.
 	ErrNotPrimary = errors.New("node is not the primary")
 )

@@ -13,9 +13,6 @@ import (
 // errHandingOver: the Primary takes no writes while it hands over; none was begun.
 var errHandingOver = errors.New("the primary hands over")
 
-// ErrNoSuccessor: no other voter can become Primary now.
-var ErrNoSuccessor = errors.New("no other node can become primary")
-
 // Primary is the node that orders writes as far as this one knows, 0 if it knows
 // none.
 func (m *Member) Primary() elect.NodeID {

@@ -86,6 +86,9 @@ func (s *membership) step(ctx context.Context) error {
 
 // joiner names a node that follows closely and does not vote yet.
 func (s *membership) joiner() elect.NodeID {
+	if !s.cluster.IsMember(s.m.self) {
+		return s.m.self // nobody has to agree with rule 0, so that it was elected without a vote
+	}
 	end := s.m.log.Head().ID
 	for _, f := range s.m.followers.states() {
 		if !s.cluster.IsMember(f.node) && f.id > 0 && f.id+caughtUp >= end && s.m.healthy(f.node) {

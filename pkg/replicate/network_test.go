@@ -2,12 +2,9 @@ package replicate
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/kinsy/kinsy/pkg/elect"
@@ -47,9 +44,6 @@ type message struct {
 	msg  elect.Message
 }
 
-// errGone ends what a node served that has left.
-var errGone = status.Error(codes.Unavailable, "the node is gone")
-
 func (w *network) endpoint(self elect.NodeID) *endpoint {
 	e := &endpoint{net: w, self: self, inbox: make(chan message, 4096)}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
@@ -72,14 +66,25 @@ func (e *endpoint) serve(m peer.Handler) {
 	e.net.change(func() { e.net.handler[e.self] = e })
 }
 
+// spawn runs what a node does for another one, unless it has left.
+func (e *endpoint) spawn(fn func()) bool {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	if e.ctx.Err() != nil {
+		return false
+	}
+	e.wg.Go(fn)
+	return true
+}
+
 // leave takes a node off the network, at once.
 func (e *endpoint) leave() {
 	e.net.change(func() {
 		if e.net.handler[e.self] == e {
 			delete(e.net.handler, e.self)
 		}
+		e.cancel()
 	})
-	e.cancel()
 }
 
 func (w *network) change(fn func()) {
@@ -135,8 +140,8 @@ func (e *endpoint) Send(to elect.NodeID, m elect.Message) {
 	}
 }
 
-// call runs fn at another node, and gives its answer once the links let it.
-func call2[T any](ctx context.Context, e *endpoint, to elect.NodeID, fn func(context.Context, peer.Handler) T) (out T, err error) {
+// callAt runs fn at another node, and gives its answer once the links let it.
+func callAt[T any](ctx context.Context, e *endpoint, to elect.NodeID, fn func(context.Context, peer.Handler) T) (out T, err error) {
 	there, err := e.net.reach(ctx, e.self, to)
 	if err != nil {
 		return out, err
@@ -146,7 +151,9 @@ func call2[T any](ctx context.Context, e *endpoint, to elect.NodeID, fn func(con
 	defer context.AfterFunc(there.ctx, cancel)()
 	defer context.AfterFunc(e.ctx, cancel)()
 	answer := make(chan T, 1)
-	there.wg.Go(func() { answer <- fn(ctx, there.m) })
+	if !there.spawn(func() { answer <- fn(ctx, there.m) }) {
+		return out, peer.ErrNotSent
+	}
 	select {
 	case out = <-answer:
 	case <-ctx.Done():
@@ -161,7 +168,7 @@ func call2[T any](ctx context.Context, e *endpoint, to elect.NodeID, fn func(con
 // Forward implements Peers.
 func (e *endpoint) Forward(ctx context.Context, to elect.NodeID, r *peerpb.ForwardRequest) (*peerpb.ForwardResponse, error) {
 	r = proto.CloneOf(r)
-	return call2(ctx, e, to, func(ctx context.Context, m peer.Handler) *peerpb.ForwardResponse {
+	return callAt(ctx, e, to, func(ctx context.Context, m peer.Handler) *peerpb.ForwardResponse {
 		return proto.CloneOf(m.Forward(ctx, r))
 	})
 }
@@ -172,7 +179,7 @@ func (e *endpoint) Committed(ctx context.Context, to elect.NodeID, epoch sqllog.
 		id  sqllog.ID
 		err error
 	}
-	a, err := call2(ctx, e, to, func(ctx context.Context, m peer.Handler) answer {
+	a, err := callAt(ctx, e, to, func(ctx context.Context, m peer.Handler) answer {
 		id, err := m.Committed(ctx, epoch)
 		return answer{id, err}
 	})
@@ -182,55 +189,3 @@ func (e *endpoint) Committed(ctx context.Context, to elect.NodeID, epoch sqllog.
 	return a.id, a.err
 }
 
-// Follow implements Peers.
-func (e *endpoint) Follow(ctx context.Context, to elect.NodeID, open peer.FollowOpen) (Following, error) {
-	there, err := e.net.reach(ctx, e.self, to)
-	if err != nil {
-		return nil, err
-	}
-	s := &stream{net: e.net, replica: e.self, primary: to, open: open, frames: make(chan *peer.Frame, 16), opened: make(chan peer.FollowOpened, 1), wake: make(chan struct{}, 1), over: make(chan struct{})}
-	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	context.AfterFunc(there.ctx, func() { s.cancel(errGone) })
-	context.AfterFunc(e.ctx, func() { s.cancel(errGone) })
-	there.wg.Go(func() {
-		defer close(s.over)
-		s.err = there.m.Follow(s.ctx, s)
-	})
-	select {
-	case s.common = <-s.opened:
-		return s, nil
-	case <-s.over:
-		err = s.err
-	case <-s.ctx.Done():
-		err = context.Cause(s.ctx)
-	}
-	s.Close()
-	return nil, err
-}
-
-// stream is both ends of a stream of rows.
-type stream struct {
-	net              *network
-	replica, primary elect.NodeID
-	open             peer.FollowOpen
-	common           peer.FollowOpened
-	opened           chan peer.FollowOpened
-	frames           chan *peer.Frame
-	ctx              context.Context
-	cancel           context.CancelCauseFunc
-	over             chan struct{} // closed when the Primary serves it no longer
-	err              error         // why; set before
-
-	mu      sync.Mutex
-	receipt sqllog.ID
-	wake    chan struct{} // size one
-}
-
-func (s *stream) From() elect.NodeID          { return s.replica }
-func (s *stream) Name() string                { return s.replica.String() }
-func (s *stream) Open() peer.FollowOpen       { return s.open }
-func (s *stream) Opened() peer.FollowOpened   { return s.common }
-func (s *stream) primarySide() peer.FollowStream { return primarySide{s} }
-
-// Close implements Following.
-func (s *stream) Close() { s.cancel(peer.ErrClosed) }

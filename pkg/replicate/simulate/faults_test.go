@@ -26,6 +26,8 @@ var faults = []fault{
 	{"rule", 1, func(w *world, _ *node) { w.changeRule() }},
 	{"election", 3, func(w *world, _ *node) { w.elect(w.other()) }},
 	{"split", 2, func(w *world, _ *node) { w.split(w.other()) }},
+	{"partition", 2, func(w *world, _ *node) { w.partition() }},
+	{"upheaval", 1, func(w *world, _ *node) { w.upheaval() }},
 	{"hand over", 2, func(w *world, n *node) { w.handOver(n) }},
 }
 

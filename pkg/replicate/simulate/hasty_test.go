@@ -40,11 +40,61 @@ func (w *world) elect(n *node) {
 // split begins an election whose Elector cannot reach one of the others, and soon
 // none of them.
 func (w *world) split(n *node) {
-	w.isolate(n, true, true, []*node{w.nodes[w.r.IntN(len(w.nodes))]})
+	victim := w.nodes[w.r.IntN(len(w.nodes))]
+	if p := w.primary(); p != nil && w.r.IntN(2) == 0 {
+		victim = p.n
+	}
+	w.isolate(n, true, true, []*node{victim})
 	w.elect(n)
 	if w.r.IntN(2) == 0 {
 		w.after(w.between(0, 8*w.p.storeTime), func() { w.isolate(n, true, true, w.nodes) })
 	}
+}
+
+// partition cuts the nodes in two, of which one half has the Primary and some given
+// nodes, and begins an election in the other.
+func (w *world) partition(with ...*node) {
+	side := make([]bool, len(w.nodes))
+	for i := range side {
+		side[i] = len(with) == 0 && w.r.IntN(2) == 0
+	}
+	for _, n := range with {
+		side[n.index] = true
+	}
+	if p := w.primary(); p != nil {
+		side[p.n.index] = true
+	}
+	set := func(cut bool) {
+		for i := range side {
+			for j := range side {
+				if side[i] != side[j] {
+					w.cut[i][j] = cut
+				}
+			}
+		}
+	}
+	w.truth.stats.Cuts++
+	set(!w.calm)
+	w.after(w.between(50*ms, w.p.cutFor), func() { set(false) })
+	for i, n := range w.nodes {
+		if !side[i] {
+			w.elect(n)
+			return
+		}
+	}
+}
+
+// upheaval has two nodes begin or cease to be wanted as voters, and soon cuts the
+// others off.
+func (w *world) upheaval() {
+	a, b := w.other(), w.other()
+	w.flip(a)
+	w.flip(b)
+	w.after(w.between(0, 100*ms), func() {
+		if !w.calm {
+			w.partition(a, b)
+		}
+	})
 }
 
 // answer takes the answer to an audit.

@@ -68,10 +68,14 @@ func newProfile(r *rand.Rand) profile {
 	if r.IntN(2) == 0 {
 		p.crashEvent = r.IntN(4000)
 	}
-	pick(r, usual, usual, usual, sleepy, restless, restless, moving, moving, stale)(&p, r)
+	p.kind(pick(r, usual, usual, usual, sleepy, restless, restless, moving, moving, stale), r)
 	return p
 }
 
+// kind makes a schedule one of a kind.
+func (p *profile) kind(k func(*profile, *rand.Rand), r *rand.Rand) { k(p, r) }
+
+// usual: anything may happen.
 func usual(*profile, *rand.Rand) {}
 
 // sleepy: Primaries sleep while others take their place, and chunks are deleted soon.
@@ -85,31 +89,34 @@ func sleepy(p *profile, _ *rand.Rand) {
 // and the disks delay what they say.
 func restless(p *profile, r *rand.Rand) {
 	p.slow, p.slowness, p.streamLag = 0.1, 300*ms, pick(r, 0, 50*ms)
-	p.lost, p.fsync = pick(r, 0, 0.3), pick(r, 2*ms, 40*ms)
+	p.lost, p.fsync = pick(r, 0, 0.3), pick(r, 2*ms, 40*ms, 100*ms)
 	p.uploadEvery, p.patience = 2*second, pick(r, 50*ms, second)
 	p.nodes, p.voters, p.rule = 3, 3, elect.Majority
 	p.faultEvery, p.downFor, p.cutFor = 250*ms, 300*ms, 400*ms
 	p.writeEvery, p.readEvery = pick(r, 10*ms, 100*ms), 5*ms
-	p.only("election", "election", "split", "split", "cut", "crash")
+	p.only("election", "split", "split", "split", "partition", "crash")
 }
 
 // stale: Replicas hear an old Primary, and take rows of a newer one from the chain.
 func stale(p *profile, _ *rand.Rand) {
-	p.uploadEvery, p.needChain, p.breaks = 20*ms, 0.5, 0.02
-	p.faultEvery, p.cutFor = 250*ms, 600*ms
-	p.only("split", "split", "disk", "cut")
+	p.uploadEvery, p.patience = 2*second, 2*second
+	p.needChain, p.breaks = 0.5, 0.02
+	p.nodes, p.voters, p.rule = 5, 5, elect.Majority
+	p.faultEvery, p.cutFor, p.downFor = 400*ms, 2*second, 100*ms
+	p.only("partition", "partition", "disk")
+	p.heartbeat, p.suspicion = 100*ms, 700*ms
 }
 
 // moving: voters come and go while there are elections.
 func moving(p *profile, r *rand.Rand) {
-	p.nodes, p.voters = 5, 3
+	p.nodes, p.voters = 5, pick(r, 3, 5)
 	p.rule = pick[elect.Rule](r, elect.Majority, elect.Majority, 1, 2)
 	p.streamLag, p.memberEvery = pick(r, 100*ms, 300*ms), 2*ms
 	p.storeTime, p.lost = 5*ms, pick(r, 0.1, 0.3)
 	p.uploadEvery, p.patience = 2*second, second
-	p.faultEvery, p.writeEvery, p.cutFor = 150*ms, 5*ms, 300*ms
+	p.faultEvery, p.writeEvery, p.cutFor = 300*ms, 5*ms, 400*ms
 	p.needChain = 0
-	p.only("members", "members", "election", "election", "split", "cut")
+	p.only("members", "upheaval", "upheaval", "upheaval", "partition")
 }
 
 // only lets nothing happen but some faults.

@@ -172,7 +172,7 @@ func (p *process) serve(s *stream, promised sqllog.Epoch, log []row) {
 		return
 	}
 	session := q.session
-	if p.w.chance(p.w.p.needChain) && last.ID < r.tracker.Uploaded() {
+	if p.w.chance(p.w.p.needChain) {
 		s.closed[1] = true
 		s.toReplica(func() {
 			if !session.over {
