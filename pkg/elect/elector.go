@@ -406,5 +406,5 @@ func (c *Core) HandOver(now time.Duration, prefer NodeID) {
 		return
 	}
 	e.handOver, e.prefer = true, prefer
-	c.takeLock(true)
+	c.raise() // nobody else elects while there is a Primary, so the lock is not needed
 }

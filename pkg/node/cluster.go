@@ -113,6 +113,7 @@ func (p *clusterParts) openLog(ctx context.Context) error {
 	}
 	p.objects.log, p.objects.archive, err = s3snap.OpenReplica(ctx, archive)
 	if err != nil {
+		p.objects = nil
 		return errors.Join(err, object.Close(store))
 	}
 	p.log, p.self = p.objects.log, elect.NodeID(p.objects.log.Identity().Node)
@@ -121,15 +122,10 @@ func (p *clusterParts) openLog(ctx context.Context) error {
 
 // openPeers opens the listener for peers and begins to serve them.
 func (p *clusterParts) openPeers() error {
-	cfg := p.env.cfg
 	var err error
-	p.transport, err = peer.New(peer.Config{
-		Self: p.self, Name: cfg.nodeID(), Cluster: peer.ClusterID(cfg.ClusterID),
-		ListenAddress: cfg.PeerListenAddress, AdvertiseAddress: cfg.PeerAdvertiseAddress,
-		CertFile: cfg.PeerCertFile, KeyFile: cfg.PeerKeyFile, CAFile: cfg.PeerCAFile, Insecure: cfg.InsecurePeers,
-		MaxFrameBytes: max(peer.DefaultMaxFrameBytes, 2*int(cfg.MaxRequestBytes)), Logger: p.env.log, Handler: p,
-	})
-	if err != nil {
+	cfg := p.peerConfig()
+	cfg.Self, cfg.Handler, cfg.ListenAddress, cfg.AdvertiseAddress = p.self, p, p.env.cfg.PeerListenAddress, p.env.cfg.PeerAdvertiseAddress
+	if p.transport, err = peer.New(cfg); err != nil {
 		return fmt.Errorf("listen for peers: %w", err)
 	}
 	p.wg.Go(func() {
@@ -138,6 +134,16 @@ func (p *clusterParts) openPeers() error {
 		}
 	})
 	return nil
+}
+
+// peerConfig is for a client of the other nodes.
+func (p *clusterParts) peerConfig() peer.Config {
+	cfg := p.env.cfg
+	return peer.Config{
+		Name: cfg.nodeID(), Cluster: peer.ClusterID(cfg.ClusterID),
+		CertFile: cfg.PeerCertFile, KeyFile: cfg.PeerKeyFile, CAFile: cfg.PeerCAFile, Insecure: cfg.InsecurePeers,
+		MaxFrameBytes: max(peer.DefaultMaxFrameBytes, 2*int(cfg.MaxRequestBytes)), Logger: p.env.log,
+	}
 }
 
 // startMember lets the node take part.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kinsy/kinsy/pkg/elect"
 	"github.com/kinsy/kinsy/pkg/peer"
+	"github.com/kinsy/kinsy/pkg/peer/peerpb"
 	"github.com/kinsy/kinsy/pkg/s3snap"
 )
 
@@ -94,12 +95,22 @@ func (p *clusterParts) mayReplace(ctx context.Context) func(s3snap.Registration)
 		}
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		state, err := p.transport.State(ctx, there.PeerAddress)
+		state, err := p.askAsClient(ctx, there.PeerAddress)
 		if err == nil && state.Name == there.Name && state.ClusterId == peer.ClusterID(p.env.cfg.ClusterID) && elect.NodeID(state.NodeId) == there.ID {
 			return fmt.Errorf("%w: %s answers at %s; give this one another --node-id", ErrCloned, there.Name, there.PeerAddress)
 		}
 		return nil
 	}
+}
+
+// askAsClient asks whoever is at an address for its state. A node would refuse one with its own name or disk.
+func (p *clusterParts) askAsClient(ctx context.Context, address string) (_ *peerpb.NodeState, err error) {
+	client, err := peer.New(p.peerConfig())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, client.Close(ctx)) }()
+	return client.State(ctx, address)
 }
 
 func (p *clusterParts) peerAddress() string {

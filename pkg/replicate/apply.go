@@ -17,6 +17,7 @@ type applier struct {
 	log   rowLog
 	note  func(sqllog.Head) // what is committed
 	voted func(*sqllog.Row) // a member row was applied; it must not block
+	scrub func()            // a compaction was applied; likewise
 	store *mvcc.Store
 
 	mu      sync.Mutex
@@ -91,8 +92,11 @@ func (a *applier) apply(rows []sqllog.Row) error {
 		return err
 	}
 	for i := range rows {
-		if rows[i].Kind == sqllog.KindMember {
+		switch rows[i].Kind {
+		case sqllog.KindMember:
 			a.voted(&rows[i])
+		case sqllog.KindCompact:
+			a.scrub()
 		}
 	}
 	return nil

@@ -18,7 +18,7 @@ type control struct {
 	m     *Member
 	clock func() time.Duration
 
-	mu     sync.Mutex // under it comes quorum.mu, nothing else
+	mu     sync.Mutex // under it come quorum.mu and leaves
 	core   *elect.Core
 	waits  []*roundWait // reads that wait, by ascending round
 	closed bool
@@ -99,7 +99,7 @@ func (c *control) releaseLocked(upTo uint64, err error) {
 
 // promise makes a promise durable.
 func (c *control) promise(e sqllog.Epoch) {
-	head, err := c.m.log.Promise(e)
+	head, err := c.m.promise(e)
 	if err != nil {
 		c.m.logger.WithError(err).WithField("epoch", e).Warn("promise could not be recorded")
 		c.do(func(core *elect.Core, _ time.Duration) {
@@ -121,8 +121,7 @@ const storeTimeout = 5 * time.Second
 func (c *control) takeLock(force bool) {
 	ctx, cancel := context.WithTimeout(c.m.ctx, storeTimeout)
 	defer cancel()
-	_, e, _ := c.m.leader.get()
-	c.m.metrics.electionBegins(c.clock(), e)
+	c.electionBegins()
 	err := c.m.lock.take(ctx, force)
 	if err != nil {
 		c.m.logger.WithError(err).Info("elector's lock was not taken")
@@ -133,6 +132,7 @@ func (c *control) takeLock(force bool) {
 func (c *control) raise(above sqllog.Epoch) {
 	ctx, cancel := context.WithTimeout(c.m.ctx, storeTimeout)
 	defer cancel()
+	c.electionBegins()
 	cluster, err := c.m.cfg.Control.RaiseKnown(ctx, above, c.m.cfg.Rule)
 	if err != nil {
 		c.m.logger.WithError(err).Info("epoch was not raised")
@@ -160,12 +160,42 @@ func (c *control) tick(every time.Duration) {
 	}
 }
 
+// electionBegins counts the time that an election takes.
+func (c *control) electionBegins() {
+	_, e, _ := c.m.leader.get()
+	c.m.metrics.electionBegins(c.clock(), e)
+}
+
 // look counts the time without a Primary.
 func (c *control) look(core *elect.Core, now time.Duration) {
 	node, e, _ := c.m.leader.get()
 	heard, of := core.Heard()
 	_, stage := core.Elector()
 	c.m.metrics.look(now, node != 0 && node == heard && e == of, e, stage != "watching")
+}
+
+// inform reads who votes while no Primary is heard: the last member row may not have
+// come to this node, or not as a committed one, and then those whom it knows may be too
+// few to elect.
+func (c *control) inform(every time.Duration) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-c.m.ctx.Done():
+			return
+		}
+		if c.m.metrics.silentFor(c.clock()) <= every {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(c.m.ctx, storeTimeout)
+		cluster, err := c.m.cfg.Control.Read(ctx)
+		cancel()
+		if err == nil {
+			c.do(func(core *elect.Core, _ time.Duration) { core.SetMembers(cluster) })
+		}
+	}
 }
 
 // receive takes another node's message.

@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"context"
+	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -41,14 +42,17 @@ func (m *Member) confirm(ctx context.Context) error {
 	if m.cfg.StaleRead {
 		return nil
 	}
-	if m.primary() != nil {
-		err := m.confirmPrimary(ctx)
-		if err != nil {
-			return archiveError(err)
-		}
-		return nil
+	if m.primary() == nil {
+		return m.confirmReplica(ctx)
 	}
-	return m.confirmReplica(ctx)
+	switch err := m.confirmPrimary(ctx); {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrNotPrimary): // not any more; the next one knows
+		return m.confirmReplica(ctx)
+	default:
+		return archiveError(err)
+	}
 }
 
 // Range answers a Range request.

@@ -57,14 +57,18 @@ func (f *followers) leave(n elect.NodeID) {
 
 // tell names them to the Core, which sends them heartbeats.
 func (f *followers) tell() {
+	f.m.control.do(func(core *elect.Core, _ time.Duration) { core.SetObservers(f.nodes()) })
+}
+
+func (f *followers) nodes() []elect.NodeID {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	nodes := make([]elect.NodeID, 0, len(f.list))
 	for n := range f.list {
 		nodes = append(nodes, n)
 	}
-	f.mu.Unlock()
 	slices.Sort(nodes)
-	f.m.control.do(func(core *elect.Core, _ time.Duration) { core.SetObservers(nodes) })
+	return nodes
 }
 
 func (f *followers) receipt(n elect.NodeID, id sqllog.ID) {

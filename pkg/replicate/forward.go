@@ -24,13 +24,15 @@ const leaderPatience = 5 * time.Second
 // forward has a client's request answered by the Primary, wherever that is: here by
 // local, elsewhere by what request makes. What was sent is never sent again.
 func (m *Member) forward(ctx context.Context, local func(*Primary) error, request func() *peerpb.ForwardRequest, answer func(*peerpb.ForwardResponse) error) error {
+	ctx, end := m.untilClosed(ctx)
+	defer end()
 	patience, cancel := context.WithTimeout(ctx, leaderPatience)
 	defer cancel()
 	for {
 		node, epoch, err := m.leader.await(patience, 0)
 		if err != nil {
 			if ctx.Err() != nil {
-				return ctx.Err()
+				return context.Cause(ctx)
 			}
 			m.logger.Warn("a request found no primary in time")
 			return fmt.Errorf("%w: no primary is known", ErrNotPrimary)
@@ -48,6 +50,9 @@ func (m *Member) forward(ctx context.Context, local func(*Primary) error, reques
 		}
 		if !errors.Is(err, errNotSentYet) {
 			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		if patience.Err() != nil {
 			m.logger.WithError(err).WithField("primary", node).Warn("a request found no primary in time")
@@ -67,7 +72,7 @@ func (m *Member) forwardTo(ctx context.Context, node elect.NodeID, epoch sqllog.
 	case errors.Is(err, peer.ErrNotSent), errors.Is(err, peer.ErrUnknownPeer):
 		return fmt.Errorf("%w: %w", errNotSentYet, err)
 	case err != nil && ctx.Err() != nil:
-		return ctx.Err()
+		return context.Cause(ctx)
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

@@ -10,7 +10,8 @@ import (
 	"github.com/kinsy/kinsy/pkg/sqllog"
 )
 
-// errHandingOver: the Primary takes no writes while it hands over; none was begun.
+// errHandingOver: the Primary takes no writes while it hands over, nor when it is not
+// the Primary any more; the request had no effect.
 var errHandingOver = errors.New("the primary hands over")
 
 // Primary is the node that orders writes as far as this one knows, 0 if it knows
@@ -49,6 +50,9 @@ func (m *Member) MovePrimary(ctx context.Context, target elect.NodeID) error {
 	node, epoch, err := m.leader.await(ctx, p.quorum.cfg.Cluster.Epoch)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNoSuccessor, err)
+	}
+	if node == m.self {
+		return fmt.Errorf("%w: this one was elected again", ErrNoSuccessor)
 	}
 	m.logger.WithField("primary", node).WithField("epoch", epoch).WithField("took", time.Since(started)).Info("handed over")
 	return nil

@@ -140,9 +140,10 @@ type Member struct {
 	reads     readIndex
 	lastSize  atomic.Pointer[sqllog.Size]
 
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	ctx     context.Context
+	cancel  context.CancelFunc
+	closing sync.Mutex // held where wg grows, and where ctx ends
+	wg      sync.WaitGroup
 }
 
 // NewMember starts a node's part in its cluster, as a Replica.
@@ -165,6 +166,7 @@ func NewMember(cfg MemberConfig) *Member {
 		store: cfg.Store, space: cfg.Log, batchSize: cfg.Primary.Compaction.BatchSize, logger: cfg.Logger,
 		stop: m.ctx.Done(), uploaded: cfg.Archive.WaitUploaded,
 	})
+	m.applier.scrub = m.scrubber.wakeUp
 	core := elect.New(elect.Config{
 		Self: cfg.Self, Promise: cfg.Log.Promised(), Cluster: cfg.Cluster,
 		Heartbeat: cfg.Heartbeat, Suspicion: cfg.Suspicion, Random: rand.Int64N,
@@ -179,6 +181,7 @@ func NewMember(cfg MemberConfig) *Member {
 func (m *Member) Start() {
 	m.wg.Go(func() { m.roles.run(m.ctx) })
 	m.wg.Go(func() { m.control.tick(m.cfg.Heartbeat / 5) })
+	m.wg.Go(func() { m.control.inform(m.cfg.Suspicion) })
 	m.wg.Go(m.keepLock)
 	m.wg.Go(m.scrubber.run)
 }
@@ -186,8 +189,32 @@ func (m *Member) Start() {
 // Close ends everything. What was acknowledged is durable by the commit rule.
 func (m *Member) Close() {
 	m.control.close()
+	m.closing.Lock()
 	m.cancel()
+	m.closing.Unlock()
 	m.wg.Wait()
+}
+
+// spawn runs fn beside the caller; Close waits for it. It reports false once that has
+// begun.
+func (m *Member) spawn(fn func()) bool {
+	m.closing.Lock()
+	defer m.closing.Unlock()
+	if m.ctx.Err() != nil {
+		return false
+	}
+	m.wg.Go(fn)
+	return true
+}
+
+// untilClosed is ctx, but ends with the Member too.
+func (m *Member) untilClosed(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(m.ctx, func() { cancel(ErrStopped) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
 }
 
 // Receive implements peer.Handler.
@@ -290,7 +317,11 @@ func (m *Member) confirmPrimary(ctx context.Context) error {
 			return err
 		}
 	}
-	return m.archive.Confirm(ctx)
+	err := m.archive.Confirm(ctx)
+	if errors.Is(err, s3snap.ErrFenced) || errors.Is(err, s3snap.ErrResigned) {
+		err = fmt.Errorf("%w: %w", ErrNotPrimary, err)
+	}
+	return err
 }
 
 var (

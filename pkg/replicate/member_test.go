@@ -3,11 +3,13 @@ package replicate
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/kinsy/kinsy/pkg/elect"
 	"github.com/kinsy/kinsy/pkg/mvcc"
 	"github.com/kinsy/kinsy/pkg/peer"
 	"github.com/kinsy/kinsy/pkg/sqllog"
@@ -241,4 +243,28 @@ func TestLeases(t *testing.T) {
 		all, err := c.m.LeaseLeases(limit)
 		return err == nil && len(all.Leases) == 0
 	})
+}
+
+// TestVotersAreLookedUp: the Primary is lost before the others know that the row is
+// committed that makes one of them a voter.
+func TestVotersAreLookedUp(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("a").awaitLead()
+	b := w.add("b")
+	w.voters(a, b)
+	c := w.add("c")
+	w.eventually("a third voter", func() bool { return len(w.cluster().Members) == 3 && !w.cluster().Changing })
+	a.stop()
+	for _, n := range []*testNode{b, c} { // as if they had not heard of it
+		n.m.control.do(func(core *elect.Core, _ time.Duration) {
+			cl := core.Cluster()
+			cl.Members = []elect.NodeID{a.id, b.id}
+			core.SetMembers(cl)
+		})
+	}
+	w.primary(a)
+	b.put("key", "value")
+	if got := c.get("key"); got != "value" {
+		t.Errorf("read %q", got)
+	}
 }

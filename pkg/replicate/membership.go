@@ -120,10 +120,17 @@ func (s *membership) leaver() elect.NodeID {
 			leaver = n
 		}
 	}
-	if leaver == 0 || healthy < (len(s.cluster.Members)-1)/2+1 {
+	if !mayLose(s.cluster, healthy) {
 		return 0
 	}
 	return leaver
+}
+
+// mayLose reports whether so many healthy voters can go on with one voter less: they
+// must be a majority of the rest, and enough for the commit rule.
+func mayLose(c elect.Cluster, healthy int) bool {
+	rest := len(c.Members) - 1
+	return healthy >= max(rest/2+1, c.Rule.CommitNeed(rest))
 }
 
 // change begins a change in cluster.json, and takes it up.

@@ -188,4 +188,3 @@ func (e *endpoint) Committed(ctx context.Context, to elect.NodeID, epoch sqllog.
 	}
 	return a.id, a.err
 }
-

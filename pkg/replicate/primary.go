@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -208,6 +209,9 @@ func (p *Primary) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, e
 	if err == nil && !answer.Wrote {
 		err = p.confirm(ctx)
 	}
+	if errors.Is(err, ErrDeposed) && answer != nil && !answer.Wrote {
+		err = errHandingOver
+	}
 	if err != nil {
 		if answer != nil {
 			answer.Release()
@@ -303,12 +307,12 @@ func (p *Primary) evaluate(ctx context.Context, eval func(*mvcc.Batch) error) (w
 func (p *Primary) awaitRoomLocked(ctx context.Context) error {
 	for {
 		switch {
+		case p.quorum != nil && p.fatalErr == nil && (p.handing || p.closed || p.failed != nil):
+			return errHandingOver
 		case p.closed:
 			return ErrStopped
 		case p.failed != nil:
 			return p.failed
-		case p.handing:
-			return errHandingOver
 		}
 		if err := p.archiveErr(); err != nil {
 			return err

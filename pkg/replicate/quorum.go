@@ -112,10 +112,12 @@ func (q *quorum) commit(g *group) {
 	q.mu.Unlock()
 	q.recent.add(g.batch.Rows, g.batch.Bytes)
 	err := q.cfg.Log.AppendIn(q.cfg.Cluster.Epoch, g.batch.Rows)
-	p.appendMu.Unlock()
 	if err != nil {
 		// Replicas may have the rows: their ids can be given to no others in this epoch.
 		q.stop(fmt.Errorf("append: %w", err))
+	}
+	p.appendMu.Unlock()
+	if err != nil {
 		return
 	}
 	if q.alone() {
@@ -287,7 +289,7 @@ func (q *quorum) abandon(err error) {
 	q.mu.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failed, p.fatalErr = err, err
+	p.failed = err
 	p.inflight = nil
 	p.rollbackLocked(pending, err)
 }
@@ -297,6 +299,9 @@ func (q *quorum) confirm(ctx context.Context) error {
 	if err := q.cfg.Confirm(ctx); err != nil {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			return err
+		}
+		if errors.Is(err, ErrNotPrimary) {
+			return fmt.Errorf("%w: %w", errHandingOver, err)
 		}
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

@@ -29,6 +29,8 @@ type question struct {
 // confirmReplica returns nil when this Replica's index holds everything that was
 // acknowledged before it was called.
 func (m *Member) confirmReplica(ctx context.Context) error {
+	ctx, cancel := m.untilClosed(ctx)
+	defer cancel()
 	r := &m.reads
 	r.mu.Lock()
 	if r.next == nil {
@@ -36,14 +38,13 @@ func (m *Member) confirmReplica(ctx context.Context) error {
 	}
 	q := r.next
 	if !r.busy {
-		r.busy = true
-		m.wg.Go(m.askPrimary)
+		r.busy = m.spawn(m.askPrimary)
 	}
 	r.mu.Unlock()
 	select {
 	case <-q.done:
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	if q.err != nil {
 		return q.err

@@ -35,6 +35,11 @@ func (r reign) run(ctx context.Context) {
 	if ctx.Err() != nil { // a StepDown that came before has found no Primary
 		p.quorum.depose()
 	}
+	// What the chain has told before that has found none either.
+	p.quorum.uploaded(m.archive.Uploaded())
+	if err := m.archive.Err(); errors.Is(err, s3snap.ErrFenced) {
+		p.quorum.stop(err)
+	}
 	m.applier.heard.open(p.quorum.cfg.Fence.ID)
 	m.leader.set(m.self, e)
 	m.joined.Store(true)
@@ -101,7 +106,7 @@ func (r reign) end(p *Primary) {
 func (m *Member) ended(e sqllog.Epoch, err error) {
 	m.logger.WithError(err).WithField("epoch", e).Warn("this node is deposed")
 	// The caller may hold what a StepDown wants.
-	m.wg.Go(func() {
+	m.spawn(func() {
 		m.control.do(func(core *elect.Core, _ time.Duration) { core.Deposed(e) })
 	})
 }
@@ -114,15 +119,40 @@ func (m *Member) checkReplaced(err error) {
 	}
 }
 
-// recoverLog opens the log anew after a failed write.
+// promise makes a promise durable. No role but that of a Primary or a Replica that
+// follows recovers the log, and without a promise it would be neither.
+func (m *Member) promise(e sqllog.Epoch) (sqllog.Head, error) {
+	if m.log.Broken() != nil {
+		if err := m.tryRecover(m.ctx); err != nil {
+			return sqllog.Head{}, err
+		}
+	}
+	return m.log.Promise(e)
+}
+
+// tryRecover opens the log anew after a failed write.
+func (m *Member) tryRecover(ctx context.Context) error {
+	head, err := m.log.Recover(ctx)
+	if err != nil {
+		return err
+	}
+	if shown := m.store.Head().ID; head.ID < shown {
+		err := fmt.Errorf("%w: log holds rows up to %d of %d committed", sqllog.ErrCorrupt, head.ID, shown)
+		m.cfg.OnFatal(err)
+		return err
+	}
+	m.logger.Info("log recovered")
+	return nil
+}
+
+// recoverLog is tryRecover, until it has succeeded, where the log is broken.
 func (m *Member) recoverLog(ctx context.Context) error {
 	for wait := recoverFirst; ; wait = min(2*wait, recoverMost) {
 		err := m.log.Broken()
 		if err == nil {
 			return nil
 		}
-		if _, err = m.log.Recover(ctx); err == nil {
-			m.logger.Info("log recovered")
+		if err = m.tryRecover(ctx); err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {

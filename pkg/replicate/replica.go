@@ -33,10 +33,10 @@ func (r follow) run(ctx context.Context) {
 	m := r.m
 	m.leader.set(r.primary, r.epoch)
 	defer m.leader.clear(r.epoch)
-	if err := m.recoverLog(ctx); err != nil {
-		return
-	}
 	for wait := followFirst; ctx.Err() == nil; wait = min(2*wait, followMost) {
+		if m.recoverLog(ctx) != nil {
+			return
+		}
 		began := time.Now()
 		err := r.once(ctx)
 		if ctx.Err() != nil {

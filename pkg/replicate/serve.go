@@ -39,7 +39,7 @@ func (m *Member) Follow(ctx context.Context, s peer.FollowStream) error {
 	}
 	m.followers.enter(s.From(), s.Name())
 	defer m.followers.leave(s.From())
-	m.wg.Go(func() { m.takeReceipts(q, s) }) // ends with the stream
+	go m.takeReceipts(q, s) // ends with the stream, which may hang for longer than Close does
 	return (&sender{m: m, q: q, s: s, sent: common}).run(ctx)
 }
 

@@ -27,7 +27,7 @@ func (t *threshold) open(id sqllog.ID) {
 	}
 }
 
-// wait returns nil once the threshold is open for a row, or ctx's error.
+// wait returns nil once the threshold is open for a row, or ctx's cause.
 func (t *threshold) wait(ctx context.Context, id sqllog.ID) error {
 	for {
 		t.mu.Lock()
@@ -43,7 +43,7 @@ func (t *threshold) wait(ctx context.Context, id sqllog.ID) error {
 		select {
 		case <-more:
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 	}
 }

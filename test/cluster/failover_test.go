@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/kinsy/kinsy/test/harness/client"
+	"github.com/kinsy/kinsy/test/harness/faultproxy"
 	"github.com/kinsy/kinsy/test/harness/process"
 )
 
@@ -113,13 +115,15 @@ type result struct {
 	longest time.Duration // that a write took which was acknowledged
 	stuck   time.Duration // that a write took which was not
 	failed  int
+	why     map[string]int          // of the failures
+	asked   map[faultproxy.Op]int64 // of object storage
 }
 
 // end stops the volley and judges it from a moment on.
 func (v *volley) end(from time.Time) result {
 	v.cancel()
 	v.done.Wait()
-	r, acks := result{began: from}, []time.Time{from}
+	r, acks := result{began: from, why: map[string]int{}}, []time.Time{from}
 	for _, p := range v.probes {
 		switch took := p.answered.Sub(p.sent); {
 		case p.sent.Before(from):
@@ -128,6 +132,7 @@ func (v *volley) end(from time.Time) result {
 			acks = append(acks, p.answered)
 		case !errors.Is(p.err, context.Canceled):
 			r.failed++
+			r.why[p.err.Error()]++
 			r.stuck = max(r.stuck, took)
 		}
 	}
@@ -241,6 +246,9 @@ func TestFailover(t *testing.T) {
 		if tr.cut && !lab.separate {
 			continue
 		}
+		if only := os.Getenv(envOnly); only != "" && !strings.Contains(tr.name, only) {
+			continue
+		}
 		var gaps []time.Duration
 		var sum result
 		for range rounds {
@@ -248,7 +256,7 @@ func TestFailover(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v\n%s\n%s", tr.name, err, strings.Join(table, "\n"), c.dump(t))
 			}
-			t.Logf("%s %s: no write for %s", r.began.UTC().Format("15:04:05.000"), tr.name, ms(r.gap))
+			t.Logf("%s %s: no write for %s %v %v", r.began.UTC().Format("15:04:05.000"), tr.name, ms(r.gap), r.asked, r.why)
 			gaps = append(gaps, r.gap)
 			sum.longest, sum.stuck, sum.failed = max(sum.longest, r.longest), max(sum.stuck, r.stuck), sum.failed+r.failed
 		}
@@ -276,6 +284,7 @@ func (c *cluster) measure(tr trial) (result, error) {
 	if _, err := v.first(c.t.Context(), time.Now()); err != nil {
 		return result{}, err
 	}
+	c.proxy.Reset()
 	start := time.Now()
 	err = tr.do(c, p)
 	after := time.Now() // what was sent later is acknowledged by another Primary
@@ -285,10 +294,12 @@ func (c *cluster) measure(tr trial) (result, error) {
 	if err == nil {
 		_, err = v.first(c.t.Context(), after)
 	}
+	asked := c.proxy.Stats().Requests
 	if err == nil {
 		err = client.Wait(c.t.Context(), 300*time.Millisecond)
 	}
 	r := v.end(start)
+	r.asked = asked
 	if err == nil {
 		err = tr.undo(c, p)
 	}

@@ -18,6 +18,7 @@ const (
 	envMinutes = "KINSY_CLUSTER_MINUTES"
 	envRounds  = "KINSY_CLUSTER_ROUNDS"
 	envSlow    = "KINSY_CLUSTER_SLOW"
+	envOnly    = "KINSY_CLUSTER_ONLY"
 	envKeep    = "KINSY_CLUSTER_KEEP"
 )
 

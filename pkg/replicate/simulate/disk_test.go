@@ -46,7 +46,11 @@ func (p *process) operate(do func() error, done func(error)) {
 }
 
 func (p *process) nextOperation() {
-	p.after(p.w.between(p.w.p.fsync/4, p.w.p.fsync), func() {
+	took := p.w.between(p.w.p.fsync/4, p.w.p.fsync)
+	if p.w.now < p.n.slowUntil && !p.w.calm {
+		took = p.w.between(took, 150*ms)
+	}
+	p.after(took, func() {
 		op := p.queue[0]
 		err := op.do()
 		p.queue = p.queue[1:]
@@ -108,10 +112,6 @@ func (p *process) write(e sqllog.Epoch, change func(), done func(error)) {
 		}
 		if !rules.Broken(rules.PromiseCoversRows) {
 			d.promise = max(d.promise, e)
-		}
-		if e < d.promise {
-			p.w.truth.stats.Late++
-			p.w.tracef("%v LATE write %d < %d, role %v", p, e, d.promise, p.reign != nil)
 		}
 		change()
 		return nil

@@ -26,7 +26,10 @@ var faults = []fault{
 	{"rule", 1, func(w *world, _ *node) { w.changeRule() }},
 	{"election", 3, func(w *world, _ *node) { w.elect(w.other()) }},
 	{"split", 2, func(w *world, _ *node) { w.split(w.other()) }},
-	{"partition", 2, func(w *world, _ *node) { w.partition() }},
+	{"partition", 1, func(w *world, _ *node) { w.partition() }},
+	{"partition", 1, func(w *world, _ *node) { w.partition(w.other()) }},
+	{"pinch", 1, func(w *world, _ *node) { w.pinch(w.other()) }},
+	{"slow disk", 1, func(w *world, n *node) { n.slowUntil = w.now + w.between(0, second) }},
 	{"upheaval", 1, func(w *world, _ *node) { w.upheaval() }},
 	{"hand over", 2, func(w *world, n *node) { w.handOver(n) }},
 }

@@ -51,6 +51,25 @@ func (w *world) split(n *node) {
 	}
 }
 
+// pinch begins an election whose Elector cannot reach one of the others for long,
+// while the disks of those that it can reach are behind.
+func (w *world) pinch(n *node) {
+	p := w.primary()
+	if p == nil || p.n == n {
+		return
+	}
+	victim := pick(w.r, p.n, w.other())
+	for _, m := range w.nodes {
+		if m != n && m != p.n && m != victim {
+			m.slowUntil = w.now + w.between(100*ms, 600*ms)
+		}
+	}
+	w.after(w.between(0, 200*ms), func() {
+		w.isolate(n, true, true, []*node{victim})
+		w.elect(n)
+	})
+}
+
 // partition cuts the nodes in two, of which one half has the Primary and some given
 // nodes, and begins an election in the other.
 func (w *world) partition(with ...*node) {

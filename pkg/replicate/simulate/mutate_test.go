@@ -15,7 +15,7 @@ import (
 
 // kinds of schedules in which it shows that a rule is broken; any one for the rest.
 var kinds = map[rules.Rule]func(*profile, *rand.Rand){
-	rules.PromiseBeforeAnswer: restless, rules.PromiseCheckedInAppend: restless, rules.DeposedStops: restless,
+	rules.PromiseBeforeAnswer: restless, rules.PromiseCheckedInAppend: busy, rules.DeposedStops: busy,
 	rules.OldEpochsRefused: restless, rules.PromiseCoversRows: stale, rules.FloorBeforeDeletion: sleepy,
 	rules.OneChangeAtATime: moving, rules.ChangeDoneWhenUsed: moving,
 }
@@ -31,17 +31,13 @@ func TestSimulationFindsBrokenRules(t *testing.T) {
 			if most == 1 {
 				out = os.Stderr
 			}
-			var all stats
-			defer func() { t.Logf("%+v", all) }()
 			for seed := first; seed < first+most; seed++ {
 				r := rand.New(rand.NewPCG(seed, 5))
 				p := newProfile(r)
 				if k := kinds[rule]; k != nil {
 					p.kind(k, r)
 				}
-				s, wrong := simulateProfile(seed, p, r, out)
-				all.add(s)
-				if wrong != "" && !strings.Contains(wrong, "no progress") {
+				if _, wrong := simulateProfile(seed, p, r, out); wrong != "" && !strings.Contains(wrong, "no progress") {
 					t.Logf("rule %d: seed %d: %s", rule, seed, wrong)
 					return
 				}

@@ -11,13 +11,13 @@ import (
 
 // node is a place where a disk is and a process runs, or does not.
 type node struct {
-	index   int
-	disk    *disk
-	proc    *process // nil while it is down
-	inc     int      // of the newest process
-	noStore bool     // object storage is out of reach
-	wanted  bool     // the operator wants it to vote
-	leaving bool     // restarted when it has handed over
+	index     int
+	disk      *disk
+	proc      *process      // nil while it is down
+	inc       int           // of the newest process
+	noStore   bool          // object storage is out of reach
+	wanted    bool          // the operator wants it to vote
+	slowUntil time.Duration // its disk is slow until then
 }
 
 // process is one run of the server: what a crash forgets.

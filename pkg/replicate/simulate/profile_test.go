@@ -68,7 +68,7 @@ func newProfile(r *rand.Rand) profile {
 	if r.IntN(2) == 0 {
 		p.crashEvent = r.IntN(4000)
 	}
-	p.kind(pick(r, usual, usual, usual, sleepy, restless, restless, moving, moving, stale), r)
+	p.kind(pick(r, usual, usual, usual, sleepy, restless, busy, moving, moving, stale), r)
 	return p
 }
 
@@ -97,10 +97,23 @@ func restless(p *profile, r *rand.Rand) {
 	p.only("election", "split", "split", "split", "partition", "crash")
 }
 
+// busy: an Elector that does not reach the Primary audits nodes whose disks are
+// slow and whose Primary goes on.
+func busy(p *profile, r *rand.Rand) {
+	p.nodes, p.voters, p.rule = 3, 3, elect.Majority
+	p.lost, p.slow, p.streamLag, p.breaks, p.needChain = 0, 0, 0, 0, 0
+	p.fsync, p.latency, p.storeTime = pick(r, 2*ms, 10*ms), ms, 5*ms
+	p.uploadEvery, p.patience = 2*second, pick(r, 50*ms, second)
+	p.writeEvery, p.readEvery = pick(r, 5*ms, 100*ms), 5*ms
+	p.faultEvery, p.cutFor = 500*ms, 800*ms
+	p.only("pinch")
+}
+
 // stale: Replicas hear an old Primary, and take rows of a newer one from the chain.
 func stale(p *profile, _ *rand.Rand) {
 	p.uploadEvery, p.patience = 2*second, 2*second
-	p.needChain, p.breaks = 0.5, 0.02
+	p.needChain, p.breaks = 0.5, 0.05
+	p.storeFails, p.storeLoses = 0, 0
 	p.nodes, p.voters, p.rule = 5, 5, elect.Majority
 	p.faultEvery, p.cutFor, p.downFor = 400*ms, 2*second, 100*ms
 	p.only("partition", "partition", "disk")

@@ -232,10 +232,6 @@ func (p *process) epochOf(rows []row) sqllog.Epoch {
 func (p *process) caughtUp(rows []row, err error) {
 	if err == nil {
 		p.w.truth.stats.CaughtUp++
-		if end(rows).Epoch > p.promisedNow() {
-			p.w.truth.stats.Late++
-			p.w.tracef("%v TOOK %v above promise", p, end(rows))
-		}
 		p.w.tracef("%v has caught up with the chain to %v", p, end(rows))
 		p.show(sqllog.ID(len(rows)))
 		if !rules.Broken(rules.PromiseCoversRows) {

@@ -25,7 +25,7 @@ type truth struct {
 // stats counts what schedules consist of.
 type stats struct {
 	Events, Acked, Reads, ReplicaReads, Elections, Hasty, Fences, GaveUp, Deposed, Crashes, Freezes, Cuts, Outages,
-	DisksLost, Changes, Rules, HandOvers, Truncations, CaughtUp, ByChunk, Looks, Snapshots, Deletions, Stuck, Late int
+	DisksLost, Changes, Rules, HandOvers, Truncations, CaughtUp, ByChunk, Looks, Snapshots, Deletions, Stuck int
 }
 
 func (t *truth) complain(format string, args ...any) {

@@ -224,8 +224,15 @@ func (e *expiry) test(t *testing.T) {
 	}
 }
 
-// testShutdown ends kube-apiserver and reads its log.
+// testShutdown ends kube-apiserver, reads its log and ends the store.
 func (c *cluster) testShutdown(t *testing.T) {
+	c.stopServer(t)
+	c.terminateStore(t)
+}
+
+// stopServer ends kube-apiserver and reads its log.
+func (c *cluster) stopServer(t *testing.T) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
 	c.outages = append(c.outages, [2]time.Time{time.Now(), time.Now().Add(startTimeout)}) // it says so when it ends its watch caches
@@ -233,5 +240,4 @@ func (c *cluster) testShutdown(t *testing.T) {
 		t.Errorf("kube-apiserver ended with %d, %v", code, err)
 	}
 	c.checkLog(t)
-	c.terminateStore(t)
 }

@@ -34,12 +34,17 @@ type cluster struct {
 	kind    process.Kind
 	dir     string
 	bin     string
-	store   *process.Store
+	store   *process.Store // nil if there are several
 	server  *process.Process
 	url     string
 	certs   certificates
 	client  *http.Client
 	outages outages
+	// endpoints are the client addresses of the stores.
+	endpoints  []string
+	compaction time.Duration // --etcd-compaction-interval
+	// failures takes requests that failed, unless it is nil.
+	failures *failures
 	// restarted is when the store last served again after an outage.
 	restarted time.Time
 }
@@ -48,7 +53,16 @@ type cluster struct {
 // They end with the test. args are added to the command line of the store.
 func newCluster(t *testing.T, args ...string) *cluster {
 	t.Helper()
-	c := &cluster{kind: process.Netsy, dir: t.TempDir()}
+	c := prepareCluster(t)
+	c.startStore(t, process.StoreConfig{Kind: c.kind, Binary: c.build(t), Dir: c.dir, Args: args})
+	c.startServer(t)
+	return c
+}
+
+// prepareCluster returns a cluster of which nothing runs.
+func prepareCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := &cluster{kind: process.Netsy, dir: t.TempDir(), compaction: compactionInterval}
 	if kind := os.Getenv(storeVariable); kind != "" {
 		c.kind = process.Kind(kind)
 	}
@@ -57,8 +71,6 @@ func newCluster(t *testing.T, args ...string) *cluster {
 		TLSClientConfig:     &tls.Config{RootCAs: c.certs.pool},
 		MaxIdleConnsPerHost: 10,
 	}}
-	c.startStore(t, process.StoreConfig{Kind: c.kind, Binary: c.build(t), Dir: c.dir, Args: args})
-	c.startServer(t)
 	return c
 }
 
@@ -91,6 +103,7 @@ func (c *cluster) startStore(t *testing.T, config process.StoreConfig) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.endpoints = []string{c.store.Endpoint()}
 	t.Cleanup(func() {
 		c.store.Kill()
 		if t.Failed() {
@@ -134,8 +147,8 @@ func (c *cluster) serverArguments(t *testing.T, port int) []string {
 	tokens := filepath.Join(c.dir, "tokens.csv")
 	writeFile(t, tokens, []byte(token+",admin,admin,system:masters\n"))
 	return []string{
-		"--etcd-servers=http://" + c.store.Endpoint(),
-		"--etcd-compaction-interval=" + compactionInterval.String(),
+		"--etcd-servers=http://" + strings.Join(c.endpoints, ",http://"),
+		"--etcd-compaction-interval=" + c.compaction.String(),
 		"--event-ttl=" + eventTTL.String(),
 		"--bind-address=127.0.0.1",
 		fmt.Sprintf("--secure-port=%d", port),

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -53,6 +54,14 @@ func (e *statusError) Error() string { return fmt.Sprintf("status %d: %s", e.Cod
 
 // request sends a request with a JSON body. The caller closes the response.
 func (c *cluster) request(ctx context.Context, method, path string, in any) (*http.Response, error) {
+	resp, err := c.send(ctx, method, path, in)
+	if err != nil && !errors.Is(context.Cause(ctx), context.Canceled) {
+		c.failures.add(method, path, err)
+	}
+	return resp, err
+}
+
+func (c *cluster) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
 	var body io.Reader
 	if in != nil {
 		text, err := json.Marshal(in)

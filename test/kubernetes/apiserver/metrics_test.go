@@ -22,24 +22,39 @@ var errNoMetric = errors.New("no such metric")
 // are answered in time.
 func (c *cluster) testConsistentReads(t *testing.T) {
 	c.listAll(t, configMaps.path)
-	const name = "apiserver_watch_cache_consistent_read_total"
-	served := 0
-	lines := bufio.NewScanner(strings.NewReader(c.kubectl(t, "get", "--raw", "/metrics")))
-	for lines.Scan() {
-		line := lines.Text()
-		if !strings.HasPrefix(line, name) {
-			continue
-		}
+	served := int64(0)
+	for line, count := range c.consistentReads(t) {
 		switch {
-		case !strings.Contains(line, `fallback="false"`) || !strings.Contains(line, `success="true"`):
-			t.Errorf("not served from the cache: %s", line)
+		case !fromCache(line):
+			t.Errorf("%d times not served from the cache: %s", count, line)
 		case strings.Contains(line, `resource="configmaps"`):
-			served++
+			served += count
 		}
 	}
 	if served == 0 {
-		t.Errorf("no list of config maps among %s", name)
+		t.Errorf("no list of config maps among %s", consistentReads)
 	}
+}
+
+// consistentReads is the count that kube-apiserver keeps of consistent lists.
+const consistentReads = "apiserver_watch_cache_consistent_read_total"
+
+// consistentReads returns the counts of consistent lists, by metric and labels.
+func (c *cluster) consistentReads(t *testing.T) map[string]int64 {
+	t.Helper()
+	out := map[string]int64{}
+	for line := range strings.Lines(c.kubectl(t, "get", "--raw", "/metrics")) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
+		if strings.HasPrefix(name, consistentReads+"{") {
+			out[name] = parseVersion(t, value)
+		}
+	}
+	return out
+}
+
+// fromCache reports whether a count is of lists that came from the watch cache.
+func fromCache(metric string) bool {
+	return strings.Contains(metric, `fallback="false"`) && strings.Contains(metric, `success="true"`)
 }
 
 // requestCount matches kinsy's count of the requests of one method that ended

@@ -25,6 +25,7 @@ type watchEvent struct {
 type watcher struct {
 	cluster  *cluster
 	resource resource
+	start    string // the version it began with
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -41,7 +42,7 @@ type watcher struct {
 func (c *cluster) watch(t *testing.T, r resource, version string) *watcher {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &watcher{cluster: c, resource: r, version: version, stop: cancel, done: make(chan struct{})}
+	w := &watcher{cluster: c, resource: r, start: version, version: version, stop: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
 		w.run(ctx)

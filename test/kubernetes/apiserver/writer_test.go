@@ -34,6 +34,7 @@ type writer struct {
 
 	mu       sync.Mutex
 	versions map[string]string // acknowledged: name to resource version
+	times    []time.Time       // of the acknowledgements
 	failed   int
 }
 
@@ -99,6 +100,21 @@ func (w *writer) writeOne(name string) {
 		return
 	}
 	w.versions[name] = out.Metadata.ResourceVersion
+	w.times = append(w.times, time.Now())
+}
+
+// pause returns the longest time between two instants in which nothing was
+// acknowledged.
+func (w *writer) pause(from, to time.Time) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	last, longest := from, time.Duration(0)
+	for _, at := range w.times {
+		if at.After(from) && at.Before(to) {
+			longest, last = max(longest, at.Sub(last)), at
+		}
+	}
+	return max(longest, to.Sub(last))
 }
 
 func (w *writer) acknowledged() (versions map[string]string, failed int) {
