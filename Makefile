@@ -6,13 +6,15 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 30s
 ROUNDS      ?= 100
 OPS         ?= 100000
+SIM_SEEDS   ?= 20000
+SIM_FIRST   ?= 1
 S3_ROUNDS   ?= 50
 S3_MINUTES  ?= 10
 
 # Modules of their own below test/, so that kinsy itself does not depend on what its tests compare it with.
 NESTED := $(patsubst %/go.mod,%,$(wildcard test/*/go.mod))
 
-.PHONY: all build proto test verify format vet staticcheck tidy proto-check test-kubernetes test-differential test-kineclient test-harness test-faults test-s3 test-transfer fuzz bench clean
+.PHONY: all build proto test verify format vet staticcheck tidy proto-check test-sim test-kubernetes test-differential test-kineclient test-harness test-faults test-s3 test-transfer fuzz bench clean
 
 all: verify build test
 
@@ -46,6 +48,11 @@ proto:
 
 proto-check:
 	pkg/peer/peerpb/generate.sh --check
+
+# SIM_SEEDS random schedules of the cluster's protocol from seed SIM_FIRST on (a night runs a million), then each rule broken alone.
+test-sim:
+	KINSY_SIM_SEED=$(SIM_FIRST) KINSY_SIM_SEEDS=$(SIM_SEEDS) go test -count=1 -timeout 12h -v -run '^TestSimulation$$' ./pkg/replicate/simulate
+	go test -tags kinsysim -count=1 -timeout 30m -v -run '^TestSimulationFindsBrokenRules$$' ./pkg/replicate/simulate
 
 # A real kube-apiserver and Kubernetes' own storage tests on kinsy.
 test-kubernetes:

@@ -277,7 +277,9 @@ const handOverLimit = 2 * time.Second
 
 // Drain implements engine: another node becomes Primary before this one stops to answer.
 func (p *clusterParts) Drain(ctx context.Context) {
+	wasPrimary := false
 	if m := p.member.Load(); m != nil {
+		wasPrimary = m.Primary() == p.self
 		handing, cancel := context.WithTimeout(ctx, handOverLimit)
 		if err := m.MovePrimary(handing, 0); err != nil {
 			p.env.log.WithError(err).Info("no other node took over before the stop")
@@ -285,6 +287,15 @@ func (p *clusterParts) Drain(ctx context.Context) {
 		cancel()
 	}
 	_ = p.server.GracefulStop(ctx)
+	if wasPrimary {
+		// What others have sent before they heard of the new Primary is refused, not cut off: they send it there.
+		timer := time.NewTimer(p.env.cfg.HeartbeatInterval)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // Status implements engine.

@@ -42,13 +42,7 @@ type Candidacy struct {
 }
 
 // NewCandidacy begins one.
-func NewCandidacy(epoch sqllog.Epoch) *Candidacy {
-	c := &Candidacy{epoch: epoch}
-	if rules.Broken(rules.ChainReadToEnd) {
-		c.step = Upload
-	}
-	return c
-}
+func NewCandidacy(epoch sqllog.Epoch) *Candidacy { return &Candidacy{epoch: epoch} }
 
 // Step is what is to be done now.
 func (c *Candidacy) Step() Step { return c.step }

@@ -192,9 +192,14 @@ func (c *control) inform(every time.Duration) {
 		ctx, cancel := context.WithTimeout(c.m.ctx, storeTimeout)
 		cluster, err := c.m.cfg.Control.Read(ctx)
 		cancel()
-		if err == nil {
-			c.do(func(core *elect.Core, _ time.Duration) { core.SetMembers(cluster) })
+		if err != nil {
+			continue
 		}
+		c.do(func(core *elect.Core, _ time.Duration) {
+			if role, _ := core.Role(); role == elect.Replica { // a Primary knows better
+				core.SetMembers(cluster)
+			}
+		})
 	}
 }
 

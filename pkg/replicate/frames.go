@@ -79,13 +79,13 @@ func (r *recent) close() {
 	defer r.mu.Unlock()
 	if !r.closed {
 		r.closed = true
-		r.wakeLocked()
+		close(r.more)
 	}
 }
 
 func (r *recent) wakeLocked() {
-	close(r.more)
-	if !r.closed {
+	if !r.closed { // else nobody waits any more
+		close(r.more)
 		r.more = make(chan struct{})
 	}
 }

@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/kinsy/kinsy/pkg/elect"
+	"github.com/kinsy/kinsy/pkg/mvcc"
 )
 
 // load has clients at nodes write, read and compare until it is ended, which tells
@@ -131,3 +133,6 @@ func TestMovePrimaryRefused(t *testing.T) {
 		t.Errorf("read %q", got)
 	}
 }
+
+// isLeaseError reports whether a keep-alive failed since there is no such lease.
+func isLeaseError(err error) bool { return errors.Is(err, mvcc.ErrLeaseNotFound) }

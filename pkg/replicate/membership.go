@@ -180,7 +180,7 @@ func (s *membership) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for c.Rule != elect.ObjectStorage && s.p.quorum.countedTo() < id {
+	for receiptsCount(c) && s.p.quorum.countedTo() < id {
 		// Chunks may have committed the row; the receipts come when the voters are there.
 		pause(ctx, membershipEvery/4)
 		if ctx.Err() != nil {
@@ -194,6 +194,13 @@ func (s *membership) finish(ctx context.Context) error {
 	s.m.control.do(func(core *elect.Core, _ time.Duration) { core.SetMembers(c) })
 	s.m.logger.WithField("members", c.Members).Info("the voters are changed")
 	return nil
+}
+
+// receiptsCount reports whether receipts can commit rows: with fewer voters than the
+// rule wants only chunks do, and one that commits a row holds all rows before it.
+func receiptsCount(c elect.Cluster) bool {
+	need := c.Rule.CommitNeed(len(c.Members))
+	return need > 0 && need <= len(c.Members)
 }
 
 // writeMembers commits a member row, and returns its id.

@@ -28,6 +28,8 @@ const (
 	killBar     = time.Second
 	stopBar     = 1500 * time.Millisecond
 	handOverBar = 300 * time.Millisecond
+	// fewRounds is how many rounds are needed for such a judgement; of fewer the median is judged.
+	fewRounds = 10
 	// frozenBar is how much longer than else a write may take while a Replica is frozen.
 	frozenBar = 50 * time.Millisecond
 )
@@ -264,8 +266,12 @@ func TestFailover(t *testing.T) {
 		p95 := gaps[(len(gaps)*95+99)/100-1]
 		table = append(table, fmt.Sprintf("%-26s %6d %9s %9s %9s %9s %9s %7d", tr.name, rounds, ms(gaps[len(gaps)/2]), ms(p95), ms(gaps[len(gaps)-1]),
 			ms(sum.longest), ms(sum.stuck), sum.failed))
-		if p95 > tr.bar && !slow() {
-			t.Errorf("%s: no write for %s (p95), want at most %s", tr.name, ms(p95), tr.bar)
+		judged := p95
+		if rounds < fewRounds {
+			judged = gaps[len(gaps)/2]
+		}
+		if judged > tr.bar && !slow() {
+			t.Errorf("%s: no write for %s, want at most %s", tr.name, ms(judged), tr.bar)
 		}
 	}
 	t.Log("\n" + strings.Join(table, "\n"))

@@ -50,10 +50,17 @@ type hardship struct {
 // disks. Nothing acknowledged may be lost, no read may be stale, no watch may miss or repeat anything, and all must be well again
 // once the faults stop.
 func TestFaultsForMinutes(t *testing.T) {
-	length := time.Duration(number(envMinutes, 1) * float64(time.Minute))
-	s := newSiege(t)
+	minutes := number(envMinutes, 1)
+	t.Run("majority", func(t *testing.T) { lastFor(t, minutes*3/5) })
+	t.Run("two", func(t *testing.T) { lastFor(t, minutes/5, "--quorum", "1") })
+	t.Run("object store", func(t *testing.T) { lastFor(t, minutes/5, "--quorum", "0") })
+}
+
+// lastFor besieges a cluster for some minutes.
+func lastFor(t *testing.T, minutes float64, flags ...string) {
+	s := newSiege(t, flags...)
 	deeds := hardships()
-	for i, end := 0, time.Now().Add(length); time.Now().Before(end); i++ {
+	for i, end := 0, time.Now().Add(time.Duration(minutes*float64(time.Minute))); time.Now().Before(end); i++ {
 		if i%len(deeds) == 0 {
 			s.rng.Shuffle(len(deeds), func(a, b int) { deeds[a], deeds[b] = deeds[b], deeds[a] })
 		}
@@ -72,8 +79,8 @@ func TestFaultsForMinutes(t *testing.T) {
 	s.finish()
 }
 
-func newSiege(t *testing.T) *siege {
-	c := newCluster(t)
+func newSiege(t *testing.T, flags ...string) *siege {
+	c := newCluster(t, append(flags, "--snapshot-rows", "5000")...)
 	s := &siege{cluster: c, t: t, rng: rand.New(rand.NewPCG(*flagSeed, 1)), counts: map[string]int{}}
 	if err := c.start(); err != nil {
 		t.Fatalf("%v\n%s", err, c.dump(t))

@@ -26,6 +26,7 @@ func hardships() []hardship {
 		{"stop primary", onPrimary((*siege).stopFor)},
 		{"stop replica", onReplica((*siege).stopFor)},
 		{"stop primary for a moment", onPrimary((*siege).stutter)},
+		{"stop replica for a moment", onReplica((*siege).stutter)},
 		{"lose disk of primary", onPrimary((*siege).loseDisk)},
 		{"lose disk of replica", onReplica((*siege).loseDisk)},
 		{"rolling restart", (*siege).rollingRestart},

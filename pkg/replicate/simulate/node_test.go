@@ -47,7 +47,6 @@ type process struct {
 	lockSeen  lock
 	lockSince time.Duration
 	nextPoll  time.Duration
-	nextTrack time.Duration
 }
 
 func (p *process) String() string {

@@ -20,7 +20,6 @@ type store struct {
 	snaps   []snapshot
 	names   []elect.NodeID // registrations, by node
 	outage  bool
-	nonces  uint64
 }
 
 // lock is elector.json.
@@ -31,12 +30,11 @@ type lock struct {
 
 // chunk is an object of the chain: its bytes name its writer.
 type chunk struct {
-	rows   []row
-	node   elect.NodeID
-	inc    int
-	epoch  sqllog.Epoch // of the Primary that wrote it
-	at     time.Duration
-	writes uint64
+	rows  []row
+	node  elect.NodeID
+	inc   int
+	epoch sqllog.Epoch // of the Primary that wrote it
+	at    time.Duration
 }
 
 func (c *chunk) first() sqllog.ID { return c.rows[0].id }

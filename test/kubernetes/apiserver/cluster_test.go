@@ -43,6 +43,7 @@ type cluster struct {
 	// endpoints are the client addresses of the stores.
 	endpoints  []string
 	compaction time.Duration // --etcd-compaction-interval
+	eventTTL   time.Duration // --event-ttl
 	// failures takes requests that failed, unless it is nil.
 	failures *failures
 	// restarted is when the store last served again after an outage.
@@ -62,7 +63,7 @@ func newCluster(t *testing.T, args ...string) *cluster {
 // prepareCluster returns a cluster of which nothing runs.
 func prepareCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{kind: process.Netsy, dir: t.TempDir(), compaction: compactionInterval}
+	c := &cluster{kind: process.Netsy, dir: t.TempDir(), compaction: compactionInterval, eventTTL: eventTTL}
 	if kind := os.Getenv(storeVariable); kind != "" {
 		c.kind = process.Kind(kind)
 	}
@@ -149,7 +150,7 @@ func (c *cluster) serverArguments(t *testing.T, port int) []string {
 	return []string{
 		"--etcd-servers=http://" + strings.Join(c.endpoints, ",http://"),
 		"--etcd-compaction-interval=" + c.compaction.String(),
-		"--event-ttl=" + eventTTL.String(),
+		"--event-ttl=" + c.eventTTL.String(),
 		"--bind-address=127.0.0.1",
 		fmt.Sprintf("--secure-port=%d", port),
 		"--advertise-address=192.0.2.1", // for documentation: it is stored and never dialled

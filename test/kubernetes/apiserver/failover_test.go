@@ -35,7 +35,10 @@ const (
 	pauseLimit = 5 * time.Second
 	// clusterCompactionInterval leaves time for a watch of a node that was away.
 	clusterCompactionInterval = 15 * time.Second
-	listsAtOnce               = 8
+	// clusterEventTTL is less than killInterval: a new Primary gives every lease its
+	// TTL again.
+	clusterEventTTL = 10 * time.Second
+	listsAtOnce     = 8
 )
 
 var errNotFresh = errors.New("watch cache is behind")
@@ -50,6 +53,7 @@ type failover struct {
 	begun      int64 // revision of before
 	raw        []*nodeWatch
 	informers  []informer
+	stop       func() // of the informers
 	loads      []*load
 	watchers   []*watcher
 	reader     *reader
@@ -76,6 +80,9 @@ func TestCluster(t *testing.T) {
 	t.Run("shutdown", func(t *testing.T) {
 		f.stopServer(t)
 		f.terminate(t)
+		if f.kind != process.Reference {
+			f.checkStoreLogs(t)
+		}
 	})
 }
 
@@ -87,7 +94,7 @@ func (f *failover) start(t *testing.T) {
 		f.raw = append(f.raw, watchNode(t, client, f.begun))
 	}
 	f.candidates = runCandidates(t, f.client)
-	f.informers = startInformers(t, f.client)
+	f.informers, f.stop = startInformers(t, f.client)
 	f.watchers = append(f.watchers, f.watch(t, leases, f.listAll(t, leases.path).Metadata.ResourceVersion))
 	for _, prefix := range []string{"one", "two"} {
 		l := f.startLoad(t, prefix)
@@ -113,6 +120,7 @@ func (f *failover) finish(t *testing.T) {
 	for _, c := range f.candidates {
 		c.stop()
 	}
+	f.stop()
 	for _, w := range f.watchers {
 		w.close()
 	}
@@ -378,6 +386,27 @@ func (f *failover) testCaches(t *testing.T) {
 		t.Errorf("lists of %d kinds came from the cache, want %d", served, len(f.kinds))
 	}
 	t.Logf("consistent lists of %d kinds came from the cache", served)
+	f.checkStreams(t)
+}
+
+// checkStreams checks that some of the watches that fill the caches are on
+// Replicas, so that these have answered requests for progress, too.
+func (f *failover) checkStreams(t *testing.T) {
+	t.Helper()
+	if f.kind == process.Reference {
+		return
+	}
+	primary, onReplicas := f.awaitPrimary(t), 0.0
+	for i := range f.stores {
+		streams := f.watchStreams(t, i)
+		if i != primary {
+			onReplicas += streams - 1 // one is the test's
+		}
+		t.Logf("%s, primary %v: %v watch streams", nodeName(i), i == primary, streams)
+	}
+	if onReplicas <= 0 {
+		t.Error("kube-apiserver watches nothing on a Replica")
+	}
 }
 
 // testCompacted waits until every node is compacted to what kube-apiserver asked

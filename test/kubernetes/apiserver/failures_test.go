@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"regexp"
@@ -109,4 +110,32 @@ func retryable(err error) bool {
 		return a.Reason == "ServerTimeout" || passing.MatchString(a.Message)
 	}
 	return false
+}
+
+// TestRetryable shows what counts as an error that passes.
+func TestRetryable(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want bool
+	}{
+		{&statusError{Code: 500, Body: `{"message":"etcdserver: leader changed"}`}, true},
+		{&statusError{Code: 500, Body: `{"message":"etcdserver: request timed out, possibly due to previous leader failure"}`}, true},
+		{&statusError{Code: 500, Body: `{"message":"rpc error: code = Unavailable desc = error reading from server: EOF"}`}, true},
+		{&statusError{Code: 500, Body: `{"reason":"ServerTimeout","message":"wait"}`}, true},
+		{&statusError{Code: 429, Body: "storage is (re)initializing"}, true},
+		{&statusError{Code: 504, Body: `{"reason":"Timeout"}`}, true},
+		{&statusError{Code: 500, Body: `{"message":"rpc error: code = Unknown desc = etcdserver: corrupt"}`}, false},
+		{&statusError{Code: 500, Body: "not a Status"}, false},
+		{&statusError{Code: 409, Body: `{"reason":"AlreadyExists"}`}, false},
+		{&statusError{Code: 410, Body: `{"reason":"Expired","message":"etcdserver: leader changed"}`}, false},
+		{io.ErrUnexpectedEOF, false},
+	} {
+		if got := retryable(test.err); got != test.want {
+			t.Errorf("%v: retryable %v", test.err, got)
+		}
+		var f failures
+		if f.add(http.MethodGet, configMaps.path+"?limit=1", test.err); (len(f.wrong) == 0) != test.want || len(f.counts) != 1 {
+			t.Errorf("%v: counted as %v, wrong %v", test.err, f.counts, f.wrong)
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -58,27 +59,29 @@ type informer struct {
 	cache    cache.SharedIndexInformer
 }
 
-// startInformers starts informers on the resources. They end with the test.
-func startInformers(t *testing.T, client kubernetes.Interface) []informer {
+// startInformers starts informers on the resources. They end with the test, or by
+// stop.
+func startInformers(t *testing.T, client kubernetes.Interface) (all []informer, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace))
-	out := []informer{
+	all = []informer{
 		{configMaps, factory.Core().V1().ConfigMaps().Informer()},
 		{events, factory.Core().V1().Events().Informer()},
 		{leases, factory.Coordination().V1().Leases().Informer()},
 	}
 	factory.Start(ctx.Done())
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		factory.Shutdown()
 	})
-	for _, in := range out {
+	t.Cleanup(stop)
+	for _, in := range all {
 		if !cache.WaitForCacheSync(t.Context().Done(), in.cache.HasSynced) {
 			t.Fatal("informers have not synced")
 		}
 	}
-	return out
+	return all, stop
 }
 
 // contents returns what the informer's cache holds: key to revision.

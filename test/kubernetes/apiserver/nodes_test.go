@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -38,7 +39,7 @@ func startNodes(t *testing.T) *nodes {
 	t.Helper()
 	n := &nodes{cluster: prepareCluster(t), stores: make([]*process.Store, nodeCount)}
 	n.failures = &failures{}
-	n.compaction = clusterCompactionInterval
+	n.compaction, n.eventTTL = clusterCompactionInterval, clusterEventTTL
 	n.startStores(t, n.build(t))
 	for _, store := range n.stores {
 		n.endpoints = append(n.endpoints, store.Endpoint())
@@ -210,6 +211,35 @@ func (n *nodes) killPrimary(t *testing.T) killed {
 	}
 	n.outages = append(n.outages, [2]time.Time{k.at, time.Now().Add(recoveryTime)})
 	return k
+}
+
+// watchStreams returns how many watch streams a node has open.
+func (n *nodes) watchStreams(t *testing.T, i int) float64 {
+	t.Helper()
+	n.store = n.stores[i]
+	streams, err := gauge(n.storeMetrics(t), "kinsy_grpc_watch_streams")
+	if err != nil {
+		t.Error(err)
+	}
+	return streams
+}
+
+// faultLine matches a line of kinsy's log that tells of a fault of its own.
+var faultLine = regexp.MustCompile(`level=(error|fatal|panic)|^(panic|fatal error|goroutine)`)
+
+func (n *nodes) checkStoreLogs(t *testing.T) {
+	t.Helper()
+	for i, store := range n.stores {
+		text, err := os.ReadFile(store.Log())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if faultLine.MatchString(line) {
+				t.Errorf("%s: %s", nodeName(i), line)
+			}
+		}
+	}
 }
 
 // terminate ends one node after the other by SIGTERM.

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/kinsy/kinsy/test/kubernetes/process"
@@ -178,4 +180,42 @@ func (w *watcher) changes(t *testing.T, revision int64) ([]change, error) {
 		out = append(out, change{event.Type, w.resource.folder() + "/" + m.Name, parseVersion(t, m.ResourceVersion)})
 	}
 	return upTo(out, revision), expired
+}
+
+// TestNodeWatch shows what a watch of a node is refused for.
+func TestNodeWatch(t *testing.T) {
+	events := func(revisions ...int64) (resp clientv3.WatchResponse) {
+		for _, revision := range revisions {
+			kv := &mvccpb.KeyValue{Key: []byte(registry + "a"), ModRevision: revision, CreateRevision: 1}
+			resp.Events = append(resp.Events, &clientv3.Event{Type: clientv3.EventTypePut, Kv: kv})
+		}
+		return resp
+	}
+	progress := clientv3.WatchResponse{Header: &pb.ResponseHeader{Revision: 8}}
+	for _, test := range []struct {
+		name  string
+		shown []clientv3.WatchResponse
+		fails bool
+	}{
+		{"in order", []clientv3.WatchResponse{events(6, 7, 7), progress, events(9)}, false},
+		{"not after the beginning", []clientv3.WatchResponse{events(5)}, true},
+		{"repeated", []clientv3.WatchResponse{events(6, 7), events(7)}, true},
+		{"back", []clientv3.WatchResponse{events(7, 6)}, true},
+		{"after progress", []clientv3.WatchResponse{progress, events(8)}, true},
+		{"cancelled", []clientv3.WatchResponse{{Canceled: true, CompactRevision: 9}}, true},
+	} {
+		w := nodeWatch{reached: 5}
+		for _, resp := range test.shown {
+			w.take(resp)
+		}
+		if (w.err != nil) != test.fails {
+			t.Errorf("%s: %v", test.name, w.err)
+		}
+	}
+	a, b := change{"ADDED", "a", 6}, change{"DELETED", "a", 7}
+	for _, got := range [][]change{{a}, {a, b, b}, {b, a}, {b}} {
+		if compare(got, []change{a, b}) == nil {
+			t.Errorf("%v is no difference", got)
+		}
+	}
 }
