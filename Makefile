@@ -10,6 +10,8 @@ SIM_SEEDS   ?= 20000
 SIM_FIRST   ?= 1
 S3_ROUNDS   ?= 50
 S3_MINUTES  ?= 10
+CLUSTER_MINUTES ?= 30
+CLUSTER_ROUNDS  ?= 20
 
 # Modules of their own below test/, so that kinsy itself does not depend on what its tests compare it with.
 NESTED := $(patsubst %/go.mod,%,$(wildcard test/*/go.mod))
@@ -70,9 +72,11 @@ test-kineclient:
 test-harness:
 	cd test/harness && CGO_ENABLED=0 go test -count=1 -timeout 5m ./...
 
-# Real processes killed, cut from power, run out of disk, on damaged files; ROUNDS of kill -9 on one store.
+# Real processes killed, cut from power, run out of disk, on damaged files; ROUNDS of kill -9 on one store. Then clusters of three:
+# CLUSTER_MINUTES of nodes killed, stopped, cut off, of disks and object storage lost; CLUSTER_ROUNDS of each failover.
 test-faults:
 	cd test/faults && CGO_ENABLED=0 KINSY_FAULT_ROUNDS=$(ROUNDS) go test -count=1 -timeout 20m ./...
+	cd test/cluster && CGO_ENABLED=0 KINSY_CLUSTER_MINUTES=$(CLUSTER_MINUTES) KINSY_CLUSTER_ROUNDS=$(CLUSTER_ROUNDS) go test -count=1 -timeout 120m ./...
 
 # A real S3 server behind a proxy that fails: S3_MINUTES of faults under load, S3_ROUNDS of kill -9 with the disk deleted.
 test-s3:

@@ -280,3 +280,28 @@ func TestSuspendedNodeDoesNotSuspect(t *testing.T) {
 	s.pass(720 * ms)
 	s.wants("to 2: Ask{1}", "to 3: Ask{1}")
 }
+
+// TestNewDiskElectsWhereTheChainDecides: with rule 0 nobody has to agree, so that a
+// node whose disk is no voter's elects itself where all voters are gone.
+func TestNewDiskElectsWhereTheChainDecides(t *testing.T) {
+	for _, rule := range []Rule{ObjectStorage, Majority} {
+		s := &script{T: t, core: New(Config{Self: 9, Promise: 1, Cluster: three(rule, 4)}, 0)}
+		s.pass(2 * time.Second)
+		locks := slices.ContainsFunc(s.core.Effects(), func(e Effect) bool { return e == TakeLock{Force: false} })
+		if locks != (rule == ObjectStorage) {
+			t.Fatalf("rule %d: the lock was asked for: %t", rule, locks)
+		}
+		if !locks {
+			continue
+		}
+		s.core.Locked(s.now, true)
+		s.wants("Raise{4}")
+		s.core.EpochRaised(s.now, three(rule, 5), true)
+		s.core.Effects()
+		s.core.Promised(5, Position{ID: 7, Epoch: 4})
+		s.pass(100 * ms) // the others' time to answer
+		if role, e := s.core.Role(); role != Candidate || e != 5 {
+			t.Fatalf("it is %s of epoch %d", role, e)
+		}
+	}
+}

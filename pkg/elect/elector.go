@@ -154,7 +154,21 @@ func (c *Core) overdue() {
 	e.backOff(c)
 }
 
-func (c *Core) mayElect() bool { return c.cluster.IsMember(c.cfg.Self) }
+// mayElect reports whether this node may elect: a voter, or, where nobody has to agree
+// and the chain alone decides, any node, since all voters' disks may be lost.
+func (c *Core) mayElect() bool {
+	return c.cluster.IsMember(c.cfg.Self) || len(c.cluster.Members) > 0 && c.cluster.AuditNeed() == 0
+}
+
+// electorate is who is audited, and may be appointed: the voters, and this node where
+// nobody has to agree.
+func (c *Core) electorate() []NodeID {
+	cl := c.election.cluster
+	if cl.IsMember(c.cfg.Self) || cl.AuditNeed() > 0 {
+		return cl.Members
+	}
+	return append(slices.Clone(cl.Members), c.cfg.Self)
+}
 
 func (c *Core) onAsk(from NodeID, m Ask) {
 	p, epoch := c.hears()
@@ -278,7 +292,7 @@ func (c *Core) sendStage() {
 		c.appoint()
 		return
 	}
-	for _, n := range e.cluster.Members {
+	for _, n := range c.electorate() {
 		if _, there := e.answers[n]; there {
 			continue
 		}
@@ -293,7 +307,7 @@ func (c *Core) sendStage() {
 
 func (c *Core) onAuditAnswer(from NodeID, m AuditAnswer) {
 	e := &c.election
-	if e.stage != auditing || m.Epoch != e.cluster.Epoch || !e.cluster.IsMember(from) {
+	if e.stage != auditing || m.Epoch != e.cluster.Epoch || !slices.Contains(c.electorate(), from) {
 		return
 	}
 	if m.Promise > m.Epoch {
@@ -335,7 +349,7 @@ func (c *Core) choose() {
 // expects reports whether an answer is missing of a member that may be there: of
 // another one than the Primary that was lost.
 func (c *Core) expects() bool {
-	return slices.ContainsFunc(c.election.cluster.Members, func(n NodeID) bool {
+	return slices.ContainsFunc(c.electorate(), func(n NodeID) bool {
 		_, there := c.election.answers[n]
 		return !there && n != c.election.lost
 	})
@@ -346,7 +360,7 @@ func (c *Core) expects() bool {
 func (c *Core) best() NodeID {
 	e := &c.election
 	var best NodeID
-	for _, n := range e.cluster.Members {
+	for _, n := range c.electorate() {
 		last, there := e.answers[n]
 		if !there {
 			continue

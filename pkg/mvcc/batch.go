@@ -108,11 +108,12 @@ func (s *Store) Publish(b *Batch) {
 	s.rows.Add(int64(len(b.Rows)))
 	s.publishEpochs(b.Rows)
 	for _, c := range b.leases {
-		s.lessor.publish(c, &s.scrub)
+		s.lessor.publish(c)
 	}
 	last := &b.Rows[len(b.Rows)-1]
 	s.head.Store(&sqllog.Head{ID: last.ID, Epoch: last.Epoch, Revision: last.Revision})
 	s.committed.Store(b.last)
+	s.scrub.publishLeases(b.leases) // after head: what Scrub removes is published
 	if b.compact != nil {
 		// After committed, which the rows of Apply may compact to. Then in this order:
 		// Scrub waits for the readers that saw the old one.

@@ -185,7 +185,7 @@ func (l *lessor) undo(c leaseChange) {
 	delete(l.leases, c.lease.id)
 }
 
-func (l *lessor) publish(c leaseChange, scrub *scrubState) {
+func (l *lessor) publish(c leaseChange) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	le := c.lease
@@ -193,7 +193,6 @@ func (l *lessor) publish(c leaseChange, scrub *scrubState) {
 		if l.leases[le.id] == le {
 			delete(l.leases, le.id)
 		}
-		scrub.addRows(le.row, c.row)
 		return
 	}
 	le.pending = false

@@ -21,6 +21,16 @@ type scrubState struct {
 	garbage []sqllog.ID // unlinked, and not yet removed from the log; Scrub's own
 }
 
+// publishLeases takes note of committed revocations: of the rows of the leases and of
+// their own.
+func (c *scrubState) publishLeases(changes []leaseChange) {
+	for _, change := range changes {
+		if change.revoke {
+			c.addRows(change.lease.row, change.row)
+		}
+	}
+}
+
 func (c *scrubState) addRows(ids ...sqllog.ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

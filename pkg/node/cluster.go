@@ -153,7 +153,7 @@ func (p *clusterParts) startMember(cluster elect.Cluster) {
 		Self: p.self, Rule: elect.Rule(cfg.Quorum), Cluster: cluster, Log: p.log, Store: p.store,
 		Archive: p.objects.archive, Control: p.objects.archive.Control(), Peers: peers{p.transport, p.directory},
 		Primary: replicate.Config{Compaction: cfg.compaction()}, Clock: s3snap.BootClock,
-		Describe: p.describe, Names: p.directory.name, Status: server.StatusError, StaleRead: cfg.StaleRead,
+		Describe: p.describe, Names: p.directory.name, Deregister: p.deregister, Status: server.StatusError, StaleRead: cfg.StaleRead,
 		Heartbeat: cfg.HeartbeatInterval, Suspicion: cfg.SuspicionTime, DeregisterAfter: cfg.DeregisterAfter,
 		MaxPendingUpload: cfg.MaxPendingUploadBytes, OnFatal: p.env.fail, Logger: p.env.log,
 	})

@@ -33,7 +33,9 @@ type directory struct {
 	self    elect.NodeID
 	path    string // of what is known, for a start without object storage
 	tell    func([]peer.Peer)
-	log     *logrus.Logger
+	// register registers this node; set once, before run.
+	register func(context.Context) error
+	log      *logrus.Logger
 
 	mu      sync.Mutex
 	known   knownCluster
@@ -153,7 +155,7 @@ func (d *directory) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		err := d.refresh(ctx)
+		err := d.refreshAll(ctx)
 		if (err != nil) != failing && ctx.Err() == nil {
 			failing = err != nil
 			if failing {
@@ -171,6 +173,22 @@ func (d *directory) run(ctx context.Context) {
 		}
 		timer.Reset(directoryEvery)
 	}
+}
+
+// refreshAll refreshes, and registers this node again if it is not registered any more: it was gone for long, or another
+// one was quicker to remove it than it was to come back.
+func (d *directory) refreshAll(ctx context.Context) error {
+	if err := d.refresh(ctx); err != nil {
+		return err
+	}
+	if _, known := d.find(d.self); known {
+		return nil
+	}
+	d.log.Warn("this node is not registered any more; it registers again")
+	if err := d.register(ctx); err != nil {
+		return err
+	}
+	return d.refresh(ctx)
 }
 
 // look asks for a refresh if a node is not known; for one that is gone not too often.

@@ -18,10 +18,13 @@ func (p *clusterParts) register(ctx context.Context, urls []string) (elect.Clust
 	p.directory = newDirectory(p.objects.archive.Control(), p.self, p.env.cfg.DataFolder(), p.transport.SetPeers, p.env.log)
 	me := s3snap.Registration{
 		Name: p.env.cfg.nodeID(), PeerAddress: p.peerAddress(), ClientURLs: urls, Version: p.env.cfg.Version,
-		Started: time.Now().UnixMilli(), Promised: p.log.Promised(), Last: p.log.Head().ID,
+		Started: time.Now().UnixMilli(), Promised: p.log.Promised(), Last: p.log.Committed().ID,
+	}
+	p.directory.register = func(ctx context.Context) error {
+		return p.directory.control.Register(ctx, me, p.mayReplace(ctx))
 	}
 	for first := true; ; first = false {
-		cluster, err := p.tryRegister(ctx, me)
+		cluster, err := p.tryRegister(ctx)
 		if err == nil {
 			p.memberID = p.directory.memberID(p.self)
 			return cluster, nil
@@ -33,7 +36,7 @@ func (p *clusterParts) register(ctx context.Context, urls []string) (elect.Clust
 			if cluster, ok := p.directory.recall(); ok {
 				p.env.log.WithError(err).Warn("object storage does not answer; the node starts with what it knows of the others")
 				p.memberID = p.directory.memberID(p.self)
-				p.wg.Go(func() { p.registerLater(me) })
+				p.wg.Go(p.registerLater)
 				return cluster, nil
 			}
 			p.env.log.WithError(err).Warn("object storage does not answer; the node waits for it to find the others")
@@ -57,8 +60,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (p *clusterParts) tryRegister(ctx context.Context, me s3snap.Registration) (elect.Cluster, error) {
-	if err := p.directory.control.Register(ctx, me, p.mayReplace(ctx)); err != nil {
+func (p *clusterParts) tryRegister(ctx context.Context) (elect.Cluster, error) {
+	if err := p.directory.register(ctx); err != nil {
 		return elect.Cluster{}, err
 	}
 	if err := p.directory.refresh(ctx); err != nil {
@@ -68,9 +71,9 @@ func (p *clusterParts) tryRegister(ctx context.Context, me s3snap.Registration) 
 }
 
 // registerLater registers a node that has started without object storage. If it should not have, it ends.
-func (p *clusterParts) registerLater(me s3snap.Registration) {
+func (p *clusterParts) registerLater() {
 	for sleep(p.ctx, time.Second) {
-		_, err := p.tryRegister(p.ctx, me)
+		_, err := p.tryRegister(p.ctx)
 		if err == nil {
 			p.env.log.Info("registered in object storage")
 			return
@@ -82,13 +85,28 @@ func (p *clusterParts) registerLater(me s3snap.Registration) {
 	}
 }
 
+// deregister removes the registration of a node whose vote was taken away. One that is alive after all registers again.
+func (p *clusterParts) deregister(n elect.NodeID) {
+	r, known := p.directory.find(n)
+	if !known {
+		return
+	}
+	p.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(p.ctx, directoryTimeout)
+		defer cancel()
+		if err := p.directory.control.Deregister(ctx, r); err != nil && p.ctx.Err() == nil {
+			p.env.log.WithError(err).WithField("node", r.Name).Info("the node's registration was not removed")
+		}
+	})
+}
+
 // mayReplace judges a registration of this node's name that is there already: a process that still answers for it is
 // another node with the same name.
 func (p *clusterParts) mayReplace(ctx context.Context) func(s3snap.Registration) error {
 	return func(there s3snap.Registration) error {
-		if there.ID == p.self && (there.Promised > p.log.Promised() || there.Last > p.log.Head().ID) {
-			return fmt.Errorf("%w: it had promised epoch %d and held row %d when it started last, and now has %d and %d; delete it, so that the node joins with an empty disk",
-				ErrOldDisk, there.Promised, there.Last, p.log.Promised(), p.log.Head().ID)
+		if there.ID == p.self && (there.Promised > p.log.Promised() || there.Last > p.log.Committed().ID) {
+			return fmt.Errorf("%w: it had promised epoch %d and held %d committed rows when it started last, and now has %d and %d; delete it, so that the node joins with an empty disk",
+				ErrOldDisk, there.Promised, there.Last, p.log.Promised(), p.log.Committed().ID)
 		}
 		if there.PeerAddress == p.peerAddress() {
 			return nil // nobody else can listen there

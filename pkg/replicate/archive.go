@@ -85,8 +85,8 @@ func needsConfirmation(r *pb.TxnRequest) bool {
 // archiveError turns an error of object storage into what clients are told.
 func archiveError(err error) error {
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, s3snap.ErrUnavailable):
-		return err
+	case !errors.Is(err, s3snap.ErrUnavailable) && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
+		return err // the client's own
 	case errors.Is(err, s3snap.ErrFenced):
 		return fmt.Errorf("%w: %w", ErrNotPrimary, err)
 	case errors.Is(err, s3snap.ErrStopped):

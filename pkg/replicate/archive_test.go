@@ -202,6 +202,34 @@ func TestRemovalWaitsForTheUpload(t *testing.T) {
 	}
 }
 
+// TestRemovalWaitsForItsOwnRows: the rows of a lease that goes after a compaction wait
+// for their own upload, also where they go by the same compaction.
+func TestRemovalWaitsForItsOwnRows(t *testing.T) {
+	a := newFakeArchive()
+	b := newBed(t, Config{Archive: a})
+	grant, err := b.p.LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: 100})
+	want(t, "a grant", err, nil)
+	b.write(put("a", "1"))
+	b.write(put("a", "1"))
+	_, err = b.p.Compact(ctx, b.store.Revision(), false)
+	want(t, "the compaction", err, nil)
+	compacted := <-a.waits
+	_, err = b.p.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: grant.ID})
+	want(t, "a revocation", err, nil)
+	scrubbed := call(func() error { <-b.p.scrubber.request(); return nil })
+	a.upload(compacted)
+	revoked := <-a.waits
+	if head := b.store.Head().ID; revoked != head {
+		t.Fatalf("waits for row %d, the newest that goes is %d", revoked, head)
+	}
+	stillWaits(t, "the removal of rows that are not uploaded", scrubbed)
+	a.upload(revoked)
+	want(t, "the removal", <-scrubbed, nil)
+	if rows := b.store.Rows(); rows != 1 {
+		t.Fatalf("%d rows are left", rows)
+	}
+}
+
 // TestAFullGroupLetsGoOfClientsThatLeave: a write that waits for room ends with
 // its context.
 func TestAFullGroupLetsGoOfClientsThatLeave(t *testing.T) {

@@ -104,6 +104,9 @@ type MemberConfig struct {
 	// Status turns an error of this package, or of what is below it, into what clients
 	// get: a gRPC status.
 	Status func(error) error
+	// Deregister takes a node off the list of those that are there: its vote was taken
+	// away. It does not block.
+	Deregister func(elect.NodeID)
 	// StaleRead serves linearizable reads as serializable ones.
 	StaleRead bool
 
@@ -154,6 +157,9 @@ func NewMember(cfg MemberConfig) *Member {
 	if cfg.Heartbeat == 0 {
 		cfg.Heartbeat = elect.DefaultHeartbeat
 	}
+	if cfg.Deregister == nil {
+		cfg.Deregister = func(elect.NodeID) {}
+	}
 	cfg.Primary.Compaction.setDefaults()
 	m := &Member{
 		cfg: cfg, self: cfg.Self, log: cfg.Log, store: cfg.Store, archive: cfg.Archive, peers: cfg.Peers,
@@ -161,7 +167,7 @@ func NewMember(cfg MemberConfig) *Member {
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.applier = &applier{log: cfg.Log, note: cfg.Log.NoteCommitted, voted: m.voted, store: cfg.Store}
-	m.applier.reached.open(cfg.Store.Head().ID)
+	m.applier.published(cfg.Store.Head()) // rows that come next are not known to be committed
 	m.scrubber = newScrubber(scrubberConfig{
 		store: cfg.Store, space: cfg.Log, batchSize: cfg.Primary.Compaction.BatchSize, logger: cfg.Logger,
 		stop: m.ctx.Done(), uploaded: cfg.Archive.WaitUploaded,
@@ -318,7 +324,8 @@ func (m *Member) confirmPrimary(ctx context.Context) error {
 		}
 	}
 	err := m.archive.Confirm(ctx)
-	if errors.Is(err, s3snap.ErrFenced) || errors.Is(err, s3snap.ErrResigned) {
+	deposed := err != nil && ctx.Err() == nil && m.primary() != p // what it had under way was cancelled
+	if deposed || errors.Is(err, s3snap.ErrFenced) || errors.Is(err, s3snap.ErrResigned) {
 		err = fmt.Errorf("%w: %w", ErrNotPrimary, err)
 	}
 	return err

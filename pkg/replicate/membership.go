@@ -77,9 +77,13 @@ func (s *membership) step(ctx context.Context) error {
 	}
 	if n := s.leaver(); n != 0 {
 		s.m.logger.WithField("node", n).Warn("a voter that is gone is taken away")
-		return s.change(ctx, func(c *elect.Cluster) {
+		err := s.change(ctx, func(c *elect.Cluster) {
 			c.Members = slices.DeleteFunc(c.Members, func(m elect.NodeID) bool { return m == n })
 		})
+		if err == nil {
+			s.m.cfg.Deregister(n)
+		}
+		return err
 	}
 	return nil
 }

@@ -297,8 +297,8 @@ func (q *quorum) abandon(err error) {
 // confirm is a read's.
 func (q *quorum) confirm(ctx context.Context) error {
 	if err := q.cfg.Confirm(ctx); err != nil {
-		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-			return err
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 		if errors.Is(err, ErrNotPrimary) {
 			return fmt.Errorf("%w: %w", errHandingOver, err)

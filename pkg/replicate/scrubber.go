@@ -28,11 +28,7 @@ type scrubber struct {
 	scrubberConfig
 	wake chan struct{} // size one
 	step int           // rows removed at a time; run's own
-
-	// What the rows removed now were compacted by, and whether object storage
-	// holds its row; run's own.
-	revision sqllog.Revision
-	safe     bool
+	safe bool          // object storage holds what lets the rows of this run go; run's own
 
 	mu      sync.Mutex
 	waiting []chan struct{} // to be closed by the run that begins next
@@ -100,6 +96,7 @@ func (c *scrubber) runOnce() bool {
 	waiting := c.waiting
 	c.waiting = nil
 	c.mu.Unlock()
+	c.safe = false
 	err := c.store.Scrub(c.stop, func() int { return c.step }, c.remove)
 	if err == nil {
 		err = c.shrink()
@@ -121,7 +118,7 @@ func (c *scrubber) runOnce() bool {
 
 // remove deletes one step of rows.
 func (c *scrubber) remove(ids []sqllog.ID, compaction sqllog.Compaction) error {
-	if err := c.awaitUpload(compaction); err != nil {
+	if err := c.awaitUpload(); err != nil {
 		return err
 	}
 	start := time.Now()
@@ -134,14 +131,15 @@ func (c *scrubber) remove(ids []sqllog.ID, compaction sqllog.Compaction) error {
 	return nil
 }
 
-// awaitUpload waits until object storage holds the compact row, and with it every
-// row that it lets go: chunks have no holes, and a snapshot at the end of the chain
-// never lacks a row that is visible there.
-func (c *scrubber) awaitUpload(compaction sqllog.Compaction) error {
-	if c.uploaded == nil || (c.safe && c.revision == compaction.Revision) {
+// awaitUpload waits until object storage holds the compact row and every row that
+// goes in this run, among them what tells that a lease is gone: chunks have no holes,
+// and a snapshot at the end of the chain never lacks a row that is visible there. All
+// of them are published when the run removes its first row. The next run has others,
+// also where it is for the same compaction.
+func (c *scrubber) awaitUpload() error {
+	if c.uploaded == nil || c.safe {
 		return nil
 	}
-	c.revision, c.safe = compaction.Revision, false
 	if err := c.uploaded(c.stop, c.store.Head().ID); err != nil {
 		return err
 	}

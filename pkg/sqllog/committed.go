@@ -6,6 +6,9 @@ import "fmt"
 // whether they are committed. What it knew is recorded with the next write, so that
 // a start shows no others.
 
+// neverRecorded stands for the id of a log in which nothing was ever noted.
+const neverRecorded ID = -1
+
 // NoteCommitted notes that rows up to a head are committed; a write after it records
 // that. It does not block.
 func (l *Log) NoteCommitted(h Head) {
@@ -37,7 +40,7 @@ func (l *Log) Broken() error {
 // newest of them, if anything was ever recorded.
 func (l *Log) committedLocked(own *Head) (Head, bool) {
 	if own != nil {
-		return *own, l.recorded > 0
+		return *own, l.recorded >= 0
 	}
 	if h := l.noted.Load(); h != nil && h.ID > l.recorded {
 		return *h, true
@@ -53,12 +56,13 @@ func (l *Log) openCommitted(head Head) error {
 	if err != nil {
 		return err
 	}
-	l.opened, l.recorded = head, h.ID
+	if h == (Head{}) {
+		l.opened, l.recorded = head, neverRecorded
+		return nil
+	}
 	if h.ID > head.ID {
 		return fmt.Errorf("%w: row %d is committed, the head is %d", ErrCorrupt, h.ID, head.ID)
 	}
-	if h.ID > 0 {
-		l.opened = h
-	}
+	l.opened, l.recorded = h, h.ID
 	return nil
 }

@@ -23,7 +23,7 @@
 // Variables:
 //
 //	KINSY_TEST_BINARY      a kinsy binary to use instead of building one
-//	KINSY_CLUSTER_MINUTES  minutes of TestFaultsForMinutes, of all rules together, and of TestFalseElections (1 and 0.5)
+//	KINSY_CLUSTER_MINUTES  minutes of TestFaultsForMinutes, of all rules together, and at most 60 of TestFalseElections (1 and 0.5)
 //	KINSY_CLUSTER_ROUNDS   how often TestFailover lets each thing happen (3); of fewer than 10 the median is judged, not p95
 //	KINSY_CLUSTER_ONLY     only what has this in its name happens in TestFailover
 //	KINSY_CLUSTER_SLOW     a machine that is slow or busy: times are only logged

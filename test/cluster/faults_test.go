@@ -14,6 +14,7 @@ import (
 	"github.com/kinsy/kinsy/test/harness/client"
 	"github.com/kinsy/kinsy/test/harness/history"
 	"github.com/kinsy/kinsy/test/harness/ledger"
+	"github.com/kinsy/kinsy/test/harness/load"
 	"github.com/kinsy/kinsy/test/harness/process"
 	"github.com/kinsy/kinsy/test/harness/registers"
 )
@@ -31,6 +32,8 @@ type siege struct {
 	probes   []*clientv3.Client // one for each node
 	squad    *ledger.Squad
 	crowd    *registers.Crowd
+	leases   load.Load
+	holders  []*holder
 	watches  []*history.Follower
 	watched  []error
 	watching sync.WaitGroup
@@ -72,7 +75,7 @@ func lastFor(t *testing.T, minutes float64, flags ...string) {
 			err = s.calm()
 		}
 		t.Logf("%s: %s at %s, well %s later", began.UTC().Format("15:04:05.000"), deed.name, time.Since(began).Round(time.Millisecond), s.lately.Round(time.Millisecond))
-		if err := errors.Join(err, s.squad.Err(), s.crowd.Err()); err != nil {
+		if err := errors.Join(err, s.squad.Err(), s.crowd.Err(), s.leases.Err()); err != nil {
 			t.Fatalf("seed %d, hardship %d (%s): %v\n%s", *flagSeed, i+1, deed.name, err, s.dump(t))
 		}
 	}
@@ -99,6 +102,8 @@ func newSiege(t *testing.T, flags ...string) *siege {
 	}
 	s.squad.Start(t.Context())
 	s.crowd.Start(t.Context())
+	s.holders = newHolders(conns)
+	startHolders(t.Context(), &s.leases, s.holders)
 	return s
 }
 
@@ -154,6 +159,12 @@ func (s *siege) finish() {
 	l := s.squad.End(1)
 	ok(t, s.squad.Err())
 	ok(t, s.crowd.End())
+	s.leases.Stop()
+	s.leases.Wait()
+	ok(t, s.leases.Err())
+	for _, probe := range s.probes {
+		ok(t, client.Until(leaseTTL*time.Second+settleLimit, 100*time.Millisecond, func() error { return gone(t.Context(), probe) }))
+	}
 	ok(t, s.proxy.Settle(t.Context()))
 	v, events, err := l.Verify(t.Context(), s.probes[0], s.probes[1:]...)
 	if err != nil {
@@ -180,6 +191,11 @@ func (s *siege) finish() {
 	for _, n := range s.nodes {
 		process.RequireNoPanic(t, n.Proc)
 	}
+	ended := 0
+	for _, h := range s.holders {
+		ended += h.ended
+	}
+	t.Logf("%d leases ended since no keep-alive came through", ended)
 	t.Logf("%v; %d revisions; %v; longest recovery %s", v, head, s.counts, s.longest.Round(time.Millisecond))
 	judge(t, events, s.crowd)
 }

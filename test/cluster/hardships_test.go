@@ -33,6 +33,10 @@ func hardships() []hardship {
 		{"object store out", (*siege).outage},
 		{"object store slow", (*siege).slowStore},
 		{"object store out, primary killed", (*siege).outageAndKill},
+		{"object store unreliable", (*siege).unreliable},
+		{"object store unreliable, primary killed", onPrimary((*siege).unreliableAndKill)},
+		{"kill primary, then in the election", onPrimary((*siege).killInElection)},
+		{"stop primary, kill in the election", onPrimary((*siege).stopAndKill)},
 	}
 	if lab.separate {
 		list = append(list,
@@ -46,6 +50,7 @@ func hardships() []hardship {
 			hardship{"nobody hears replica", onReplica((*siege).mute)},
 			hardship{"cut between two", (*siege).cutTwo},
 			hardship{"cut everybody from store", (*siege).cutStore},
+			hardship{"cut between two, kill the third", (*siege).cutTwoAndKill},
 		)
 	}
 	return list
@@ -276,4 +281,76 @@ func (s *siege) cutStore() error {
 		cuts = append(cuts, cut{s.host(n), storeHost})
 	}
 	return s.cutFor(cuts...)
+}
+
+// hardStore does everything that an object store may do.
+func hardStore() faultproxy.Plan {
+	return faultproxy.Plan{Name: "unreliable", Latency: storeLatency, MaxDelay: 300 * time.Millisecond, LateBy: 2 * time.Second, Chance: map[faultproxy.Fault]float64{
+		faultproxy.ServerError: 0.05, faultproxy.SlowDown: 0.05, faultproxy.CutBefore: 0.03, faultproxy.CutRequest: 0.03, faultproxy.CutResponse: 0.03,
+		faultproxy.LostAnswer: 0.08, faultproxy.ErrorAfter: 0.08, faultproxy.Late: 0.05, faultproxy.Twice: 0.05, faultproxy.Delay: 0.1}}
+}
+
+func (s *siege) unreliable() error {
+	s.proxy.Set(hardStore())
+	return s.pause(3*time.Second, 6*time.Second)
+}
+
+func (s *siege) unreliableAndKill(n *process.Node) error {
+	s.proxy.Set(hardStore())
+	if err := s.pause(100*time.Millisecond, time.Second); err != nil {
+		return err
+	}
+	if err := s.restart(n); err != nil {
+		return err
+	}
+	return s.pause(3*time.Second, 6*time.Second)
+}
+
+// killInElection kills the Primary, and soon another node, and starts both again.
+func (s *siege) killInElection(n *process.Node) error {
+	if err := s.restart(n); err != nil {
+		return err
+	}
+	for range 3 {
+		if err := s.pause(50*time.Millisecond, 600*time.Millisecond); err != nil {
+			return err
+		}
+		if err := s.restart(s.any()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stopAndKill stops the Primary, and kills another node when an election may be under way.
+func (s *siege) stopAndKill(n *process.Node) error {
+	if err := s.freeze(n); err != nil {
+		return err
+	}
+	if err := s.pause(500*time.Millisecond, 1200*time.Millisecond); err != nil {
+		return err
+	}
+	rest := s.others(n)
+	if err := s.restart(rest[s.rng.IntN(len(rest))]); err != nil {
+		return err
+	}
+	if err := s.pause(100*time.Millisecond, 3*time.Second); err != nil {
+		return err
+	}
+	return s.thaw(n)
+}
+
+func (s *siege) cutTwoAndKill() error {
+	n := s.any()
+	rest := s.others(n)
+	if err := lab.cut(between(s.host(rest[0]), s.host(rest[1]))...); err != nil {
+		return err
+	}
+	if err := s.pause(100*time.Millisecond, 2*time.Second); err != nil {
+		return err
+	}
+	if err := s.restart(n); err != nil {
+		return err
+	}
+	return s.cutFor()
 }
