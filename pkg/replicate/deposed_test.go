@@ -161,9 +161,7 @@ func TestLateWrite(t *testing.T) {
 	w := newWorld(t)
 	a, b, _ := w.trio()
 	p := a.m.primary()
-	if err := a.m.MovePrimary(within(patient), b.id); err != nil {
-		t.Fatal(err)
-	}
+	w.moveTo(b)
 	_, err := p.Txn(ctx, writes(put("key", "value")))
 	want(t, "a write at a Primary that is gone", err, errHandingOver)
 	_, err = p.LeaseKeepAlive(ctx, 1)

@@ -27,7 +27,8 @@ func (m *Member) Voters() []elect.NodeID { return m.control.state().cluster.Memb
 // MovePrimary makes another node Primary, if this one is it: target, or, for 0, the
 // voter that is nearest. Writes wait meanwhile. It returns nil when another node was
 // heard as Primary, at once if this node is not Primary and target is 0 or is it
-// already. ErrNotPrimary, ErrNoSuccessor: this node remains what it was.
+// already. ErrNotPrimary, ErrNoSuccessor: this node remains what it was, or a third one
+// is Primary.
 func (m *Member) MovePrimary(ctx context.Context, target elect.NodeID) error {
 	p := m.primary()
 	switch {
@@ -53,6 +54,9 @@ func (m *Member) MovePrimary(ctx context.Context, target elect.NodeID) error {
 	}
 	if node == m.self {
 		return fmt.Errorf("%w: this one was elected again", ErrNoSuccessor)
+	}
+	if target != 0 && node != target {
+		return fmt.Errorf("%w: node %s was elected, %s did not answer in time", ErrNoSuccessor, node, target)
 	}
 	m.logger.WithField("primary", node).WithField("epoch", epoch).WithField("took", time.Since(started)).Info("handed over")
 	return nil

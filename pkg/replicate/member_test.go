@@ -115,7 +115,7 @@ func TestHigherPromise(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.start()
-	w.eventually("an epoch that all can follow", func() bool { return w.cluster().Epoch > high })
+	w.eventually("an epoch that all can follow", func() bool { return w.cluster().Epoch >= high })
 	p := w.primary()
 	for _, n := range []*testNode{a, b, c} {
 		n.put("key", n.name)

@@ -79,7 +79,7 @@ func (r reign) accede(ctx context.Context) (*Primary, error) {
 	cfg.Quorum = &QuorumConfig{
 		Self: m.self, Cluster: r.cluster, Fence: elect.Position{ID: head.ID, Epoch: head.Epoch}, Log: m.log,
 		UploadNow: m.archive.UploadNow, Healthy: m.healthy, Confirm: m.confirmPrimary,
-		MaxPendingUpload: m.cfg.MaxPendingUpload, FellBack: m.metrics.fallbacks.Inc,
+		Patience: min(DefaultReceiptPatience, m.cfg.Suspicion/2), MaxPendingUpload: m.cfg.MaxPendingUpload, FellBack: m.metrics.fallbacks.Inc,
 		Published: func(h sqllog.Head) {
 			m.applier.published(h)
 			m.applier.heard.open(h.ID)

@@ -22,7 +22,7 @@ const (
 // TestFalseElections lets many clients write and read as fast as they can: the machine is busy, no node is lost, and so nobody may
 // be elected.
 func TestFalseElections(t *testing.T) {
-	length := time.Duration(number(envMinutes, 0.5) * float64(time.Minute))
+	length := min(time.Duration(number(envMinutes, 0.5)*float64(time.Minute)), time.Hour)
 	c := newCluster(t)
 	ok(t, c.start())
 	before, err := c.elections()

@@ -209,25 +209,22 @@ func (c *cluster) terminate(n *process.Node) error {
 	return err
 }
 
-// arrange makes the Primary the Elector too, or sees to it that it is not: who is moved to it has not been elected by itself.
-func (c *cluster) arrange(elsewhen bool) (*process.Node, error) {
-	p, err := c.awaitPrimary()
-	if err != nil || elsewhen != c.elector(p) {
-		return p, err
-	}
-	for _, to := range c.others(p) {
-		if elsewhen != c.elector(to) {
-			_, err = c.moveTo(p, to)
-			break
+// arrange makes the Primary the Elector too, or sees to it that it is not: who elects becomes Primary itself, unless a Primary hands
+// over. A Primary that was cut off may say for a moment longer that it is one, so that this is tried again.
+func (c *cluster) arrange(elsewhen bool) (p *process.Node, err error) {
+	err = client.Until(2*settleLimit, 20*time.Millisecond, func() error {
+		if p, err = c.primary(); err != nil || elsewhen != c.elector(p) {
+			return err
 		}
-	}
-	if err == nil {
-		err = c.settled(settleLimit)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return c.awaitPrimary()
+		if elsewhen {
+			_, err = c.moveTo(p, c.others(p)[0])
+		} else {
+			p.Proc.Kill()
+			err = p.Launch()
+		}
+		return errors.Join(err, c.settled(settleLimit), errors.New("another node is primary"))
+	})
+	return p, err
 }
 
 // elector reports whether a node says that it is the Elector.

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"testing"
 )
 
 // The network: the test and the object store are in a namespace that routes between those of the nodes, each of which hangs on
@@ -122,13 +121,6 @@ func ip(commands ...string) error {
 		}
 	}
 	return nil
-}
-
-// needCuts skips a test where nothing can be cut.
-func (n *network) needCuts(t testing.TB) {
-	if !n.separate {
-		t.Skip("no network namespaces")
-	}
 }
 
 // cut drops packets from now on.
