@@ -13,6 +13,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/kinsy/kinsy/pkg/elect"
 	"github.com/kinsy/kinsy/pkg/s3snap/object"
 )
 
@@ -148,6 +149,8 @@ var faults = []struct {
 // was acknowledged is lost, no read goes back, and in the end all nodes hold the same.
 func TestChaos(t *testing.T) {
 	w := newWorld(t)
+	rules := []elect.Rule{elect.Majority, elect.Majority, 1, 2, elect.ObjectStorage}
+	w.rule = rules[rand.IntN(len(rules))]
 	w.trio()
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
@@ -191,5 +194,5 @@ func TestChaos(t *testing.T) {
 		done += c.done
 	}
 	w.same(w.nodes...)
-	t.Logf("%d requests; epoch %d; %v", done, w.cluster().Epoch, happened)
+	t.Logf("rule %d: %d requests; epoch %d; %v", w.rule, done, w.cluster().Epoch, happened)
 }

@@ -27,7 +27,11 @@ func TestTooFewReplicas(t *testing.T) {
 			away(w, b, true)
 			away(w, c, true)
 			for _, value := range []string{"1", "2", "3"} {
+				began := w.clock.look()
 				a.put("key", value)
+				if took := w.clock.look() - began; took > 5*testSuspicion {
+					t.Errorf("a write took %s", took)
+				}
 				if end, shown := a.archive.Uploaded(), a.index.Head().ID; end < shown {
 					t.Errorf("row %d is acknowledged, the chain ends at %d", shown, end)
 				}

@@ -191,7 +191,7 @@ func (c *cluster) settled(limit time.Duration) error {
 	return err
 }
 
-// well says what is missing: every node is ready, and the Primary counts the votes of all.
+// well says what is missing: every node is ready and in the epoch of the Primary, which counts the votes of all.
 func (c *cluster) well() error {
 	p, err := c.primary()
 	if err != nil {
@@ -200,7 +200,14 @@ func (c *cluster) well() error {
 	if voters, err := c.metric(p, "kinsy_voters"); err != nil || int(voters) != len(c.nodes) {
 		return fmt.Errorf("%s counts %v voters, %w", p.Name, voters, err)
 	}
+	epoch, err := c.metric(p, "kinsy_epoch")
+	if err != nil {
+		return err
+	}
 	for _, n := range c.nodes {
+		if of, err := c.metric(n, "kinsy_epoch"); err != nil || of != epoch {
+			return fmt.Errorf("%s is in epoch %v, %s in %v, %w", n.Name, of, p.Name, epoch, err)
+		}
 		if code, body, err := n.Get("/readyz"); err != nil || code != 200 {
 			return fmt.Errorf("%s is not ready: %d %q %w", n.Name, code, body, err)
 		}
