@@ -54,6 +54,11 @@ func (s *membership) run(ctx context.Context) {
 }
 
 func (s *membership) step(ctx context.Context) error {
+	if s.unsure {
+		if err := s.read(ctx); err != nil {
+			return err
+		}
+	}
 	if !s.settled {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
@@ -62,11 +67,6 @@ func (s *membership) step(ctx context.Context) error {
 			return err
 		}
 		s.settled = true
-	}
-	if s.unsure {
-		if err := s.read(ctx); err != nil {
-			return err
-		}
 	}
 	if s.cluster.Changing {
 		return s.finish(ctx)
