@@ -28,7 +28,7 @@ func (s *Store) Apply(rows []sqllog.Row) error {
 	if err := s.replay(b, head, rows); err != nil {
 		return fmt.Errorf("apply rows: %w", err)
 	}
-	b.Rows = rows
+	b.Rows, b.applied = rows, true
 	s.Publish(b)
 	b.Rows = nil // the caller's: Reset would clear them
 	b.Reset()

@@ -176,6 +176,27 @@ func TestApplyLeaseAgain(t *testing.T) {
 	}
 }
 
+// TestReplicaForgetsLeases: only a Primary looks for leases that are due, so that a
+// Replica remembers none for it; once it leads it knows all that there are.
+func TestReplicaForgetsLeases(t *testing.T) {
+	p := newPair(t, Config{})
+	for id := range int64(10) {
+		p.grant(id+1, 60)
+		if id > 0 {
+			p.revoke(id)
+		}
+	}
+	p.apply()
+	l := &p.replica.store.lessor
+	if len(l.due) != 0 {
+		t.Errorf("a Replica remembers %d leases to end", len(l.due))
+	}
+	p.replica.store.Lead(2)
+	if len(l.due) != 1 || l.due[0].lease.id != 10 {
+		t.Errorf("a Primary remembers %d leases to end, want the one there is", len(l.due))
+	}
+}
+
 // TestApplyCompactsItsOwnRows: a compaction may come in the same call as the rows
 // it compacts; a watch in step gets their events all the same.
 func TestApplyCompactsItsOwnRows(t *testing.T) {

@@ -16,6 +16,7 @@ type Batch struct {
 	records []*record
 	leases  []leaseChange
 	compact *sqllog.Compaction // of the last compact row
+	applied bool               // the rows are another node's
 	before  int64              // Store.compact before this batch's first compact row
 	last    int64              // revision after the batch
 }
@@ -108,7 +109,7 @@ func (s *Store) Publish(b *Batch) {
 	s.rows.Add(int64(len(b.Rows)))
 	s.publishEpochs(b.Rows)
 	for _, c := range b.leases {
-		s.lessor.publish(c)
+		s.lessor.publish(c, !b.applied)
 	}
 	last := &b.Rows[len(b.Rows)-1]
 	s.head.Store(&sqllog.Head{ID: last.ID, Epoch: last.Epoch, Revision: last.Revision})

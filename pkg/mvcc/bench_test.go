@@ -245,7 +245,7 @@ func BenchmarkExpired(b *testing.B) {
 			l, c := &lessor{}, newClock()
 			l.init(c.time)
 			for id := range int64(leases) {
-				l.publish(l.grant(id+1, 3600+id%600, 1))
+				l.publish(l.grant(id+1, 3600+id%600, 1), true)
 			}
 			b.ReportAllocs()
 			for i := int64(0); b.Loop(); i++ {

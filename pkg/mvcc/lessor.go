@@ -185,7 +185,9 @@ func (l *lessor) undo(c leaseChange) {
 	delete(l.leases, c.lease.id)
 }
 
-func (l *lessor) publish(c leaseChange) {
+// publish makes a change count. due: the lease is to come up when its time is over,
+// which is the Primary's to see to.
+func (l *lessor) publish(c leaseChange, due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	le := c.lease
@@ -197,7 +199,9 @@ func (l *lessor) publish(c leaseChange) {
 	}
 	le.pending = false
 	le.expiry = l.now().Add(ttlDuration(le.ttl))
-	heap.Push(&l.due, dueItem{at: le.expiry, lease: le})
+	if due {
+		heap.Push(&l.due, dueItem{at: le.expiry, lease: le})
+	}
 }
 
 // lookup gives a committed lease, nil if there is none.

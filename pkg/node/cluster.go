@@ -183,7 +183,7 @@ func (p *clusterParts) describe(s *peerpb.NodeState) {
 	cfg := p.env.cfg
 	s.Name, s.ClusterId, s.MemberId = cfg.nodeID(), peer.ClusterID(cfg.ClusterID), p.memberID
 	s.PrimaryName, _ = p.directory.name(elect.NodeID(s.Primary))
-	s.Version, s.PeerAddress = cfg.Version, p.peerAddress()
+	s.Version, s.PeerAddress = cfg.Version, p.transport.Address()
 	s.ProtocolMajor, s.ProtocolMinor = peer.ProtocolMajor, peer.ProtocolMinor
 	if me, known := p.directory.find(p.self); known {
 		s.ClientUrls, s.StartedMs = me.ClientURLs, me.Started
@@ -200,12 +200,16 @@ func (p *clusterParts) serverConfig(urls []string) server.Config {
 	c := commonServerConfig(p.env, urls, p.log, p.store)
 	c.KV, c.Lessor, c.Admin = m, m, m
 	c.MemberID, c.MemberName = p.memberID, p.env.cfg.nodeID()
+	scheme := "https"
+	if p.env.cfg.InsecurePeers {
+		scheme = "http"
+	}
 	c.Leader = func() uint64 { return p.directory.memberID(m.Primary()) }
 	c.Members = func(ctx context.Context) ([]*pb.Member, error) {
-		if err := p.directory.refresh(ctx); err != nil {
+		if err := p.directory.freshen(ctx); err != nil {
 			p.env.log.WithError(err).Debug("members as they were last known")
 		}
-		return p.directory.list(m.Voters()), nil
+		return p.directory.list(scheme, m.Voters()), nil
 	}
 	c.MoveLeader = func(ctx context.Context, target uint64) error {
 		n, known := p.directory.node(target)
@@ -323,16 +327,5 @@ func (p *clusterParts) Close() error {
 		}
 	}
 	p.wg.Wait()
-	p.objects.finish()
-	if p.store != nil {
-		p.store.Close()
-	}
-	if p.log == nil {
-		return nil
-	}
-	err := p.log.Close()
-	if err != nil {
-		err = fmt.Errorf("close log: %w", err)
-	}
-	return errors.Join(err, p.objects.release())
+	return closeStorage(p.objects, p.store, p.log)
 }

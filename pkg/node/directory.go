@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"os"
@@ -24,6 +25,8 @@ const (
 	directorySoonest = 200 * time.Millisecond
 	directoryAgain   = time.Second
 	directoryTimeout = 5 * time.Second
+	// directoryFresh is how old an answer to clients may be, and how long they wait for a newer one.
+	directoryFresh = time.Second
 )
 
 // directory knows who the nodes of the cluster are and where: what object storage says of them, and what this node has
@@ -39,6 +42,7 @@ type directory struct {
 
 	mu      sync.Mutex
 	known   knownCluster
+	asked   time.Time                  // when a client had it read last
 	written []byte                     // what the file holds
 	wanted  chan struct{}              // size one: somebody is not known
 	missed  map[elect.NodeID]time.Time // when those were looked for who are not known
@@ -141,6 +145,23 @@ func (d *directory) refresh(ctx context.Context) error {
 	d.learn(knownCluster{Cluster: cluster, Nodes: nodes, Members: members}, nil)
 	d.remember()
 	return nil
+}
+
+// freshen reads the registrations for a client, if that was not done within the last second. Clients cost object storage
+// no more than that, and wait no longer for it.
+func (d *directory) freshen(ctx context.Context) error {
+	d.mu.Lock()
+	fresh := time.Since(d.asked) < directoryFresh
+	if !fresh {
+		d.asked = time.Now()
+	}
+	d.mu.Unlock()
+	if fresh {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, directoryFresh)
+	defer cancel()
+	return d.refresh(ctx)
 }
 
 // run refreshes from time to time, and soon after somebody unknown was heard, until ctx ends.
@@ -255,22 +276,17 @@ func (d *directory) node(member uint64) (elect.NodeID, bool) {
 	return 0, false
 }
 
-// list names all nodes as etcd's members. Those that do not vote are learners.
-func (d *directory) list(voters []elect.NodeID) []*pb.Member {
+// list names all nodes as etcd's members, with peer URLs of a scheme. Those that do not vote are learners.
+func (d *directory) list(scheme string, voters []elect.NodeID) []*pb.Member {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var all []*pb.Member
 	for _, r := range d.known.Nodes {
 		all = append(all, &pb.Member{
-			ID: d.known.Members[r.Name], Name: r.Name, PeerURLs: []string{"https://" + r.PeerAddress}, ClientURLs: r.ClientURLs,
+			ID: d.known.Members[r.Name], Name: r.Name, PeerURLs: []string{scheme + "://" + r.PeerAddress}, ClientURLs: r.ClientURLs,
 			IsLearner: !slices.Contains(voters, r.ID),
 		})
 	}
-	slices.SortFunc(all, func(a, b *pb.Member) int {
-		if a.ID < b.ID {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(all, func(a, b *pb.Member) int { return cmp.Compare(a.ID, b.ID) })
 	return all
 }

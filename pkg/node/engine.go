@@ -218,16 +218,21 @@ func (p *parts) Close() error {
 		p.primary.Close()
 		expire()
 	}
-	p.objects.finish()
-	if p.store != nil {
-		p.store.Close()
+	return closeStorage(p.objects, p.store, p.log)
+}
+
+// closeStorage closes the parts that hold data, as far as they were opened: what is committed is uploaded first.
+func closeStorage(o *objects, store *mvcc.Store, log *sqllog.Log) error {
+	o.finish()
+	if store != nil {
+		store.Close()
 	}
-	if p.log == nil {
+	if log == nil {
 		return nil
 	}
-	err := p.log.Close()
+	err := log.Close()
 	if err != nil {
 		err = fmt.Errorf("close log: %w", err)
 	}
-	return errors.Join(err, p.objects.release())
+	return errors.Join(err, o.release())
 }

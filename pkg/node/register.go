@@ -17,14 +17,19 @@ import (
 func (p *clusterParts) register(ctx context.Context, urls []string) (elect.Cluster, error) {
 	p.directory = newDirectory(p.objects.archive.Control(), p.self, p.env.cfg.DataFolder(), p.transport.SetPeers, p.env.log)
 	me := s3snap.Registration{
-		Name: p.env.cfg.nodeID(), PeerAddress: p.peerAddress(), ClientURLs: urls, Version: p.env.cfg.Version,
+		Name: p.env.cfg.nodeID(), PeerAddress: p.transport.Address(), ClientURLs: urls, Version: p.env.cfg.Version,
 		Started: time.Now().UnixMilli(), Promised: p.log.Promised(), Last: p.log.Committed().ID,
 	}
 	p.directory.register = func(ctx context.Context) error {
 		return p.directory.control.Register(ctx, me, p.mayReplace(ctx))
 	}
 	for first := true; ; first = false {
-		cluster, err := p.tryRegister(ctx)
+		// A log that was opened without object storage may be of a cluster that is yet to begin.
+		var cluster elect.Cluster
+		err := p.objects.archive.Join(ctx)
+		if err == nil {
+			cluster, err = p.tryRegister(ctx)
+		}
 		if err == nil {
 			p.memberID = p.directory.memberID(p.self)
 			return cluster, nil
@@ -108,7 +113,7 @@ func (p *clusterParts) mayReplace(ctx context.Context) func(s3snap.Registration)
 			return fmt.Errorf("%w: it had promised epoch %d and held %d committed rows when it started last, and now has %d and %d; delete it, so that the node joins with an empty disk",
 				ErrOldDisk, there.Promised, there.Last, p.log.Promised(), p.log.Committed().ID)
 		}
-		if there.PeerAddress == p.peerAddress() {
+		if there.PeerAddress == p.transport.Address() {
 			return nil // nobody else can listen there
 		}
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
@@ -129,11 +134,4 @@ func (p *clusterParts) askAsClient(ctx context.Context, address string) (_ *peer
 	}
 	defer func() { err = errors.Join(err, client.Close(ctx)) }()
 	return client.State(ctx, address)
-}
-
-func (p *clusterParts) peerAddress() string {
-	if a := p.env.cfg.PeerAdvertiseAddress; a != "" {
-		return a
-	}
-	return p.transport.Addr().String()
 }

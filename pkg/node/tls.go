@@ -3,17 +3,13 @@ package node
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"time"
 
-	"github.com/sirupsen/logrus"
+	"github.com/kinsy/kinsy/internal/reload"
 )
-
-// certCheckInterval is the least time between two looks at the certificate files.
-const certCheckInterval = time.Second
 
 // Protocols offered by the listeners in the TLS handshake.
 var (
@@ -21,32 +17,22 @@ var (
 	protocolsHTTP = []string{"http/1.1"}
 )
 
-// fileStamp tells one version of a file from another.
-type fileStamp struct {
-	modified time.Time
-	size     int64
-}
-
 // certSource serves the certificate of the listeners and reads its files again when they change. It may be used by any
 // number of handshakes at once.
 type certSource struct {
-	certFile, keyFile, caFile string
-	log                       *logrus.Logger
-	now                       func() time.Time
-
 	mu       sync.Mutex
-	checked  time.Time    // when the files were last looked at
-	stamps   [3]fileStamp // of the files at the last attempt to load them
+	files    reload.Files // certificate, key, authorities
 	grpcConf *tls.Config  // in force on the client listeners
 	httpConf *tls.Config  // in force on the metrics listener
 }
 
 // newCertSource loads the files that the configuration names.
 func newCertSource(c Config, now func() time.Time) (*certSource, error) {
-	s := &certSource{certFile: c.CertFile, keyFile: c.KeyFile, caFile: c.TrustedCAFile, log: c.logger(), now: now}
-	s.checked = now()
-	s.stamps, _ = s.stat()
-	if err := s.loadLocked(); err != nil {
+	s := &certSource{}
+	s.files = reload.Files{
+		Paths: [3]string{c.CertFile, c.KeyFile, c.TrustedCAFile}, Load: s.loadLocked, What: "server certificate", Log: c.logger(), Now: now,
+	}
+	if err := s.files.First(); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -67,7 +53,7 @@ func (s *certSource) listenerConfig(protocols []string, pick func() *tls.Config)
 	current := func() *tls.Config {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.refreshLocked()
+		s.files.Refresh()
 		return pick()
 	}
 	return &tls.Config{
@@ -82,58 +68,15 @@ func (s *certSource) listenerConfig(protocols []string, pick func() *tls.Config)
 	}
 }
 
-// refreshLocked loads the files again if they changed since the last attempt. What does not load is logged once and
-// leaves everything as it was: certificate and key are often replaced one after the other.
-func (s *certSource) refreshLocked() {
-	now := s.now()
-	if now.Sub(s.checked) < certCheckInterval {
-		return
-	}
-	s.checked = now
-	stamps, err := s.stat()
-	if err == nil && stamps == s.stamps {
-		return
-	}
-	if err == nil {
-		err = s.loadLocked()
-	}
-	known := stamps == s.stamps
-	s.stamps = stamps
-	switch {
-	case err == nil:
-		s.log.WithField("cert-file", s.certFile).Info("server certificate reloaded")
-	case !known:
-		s.log.WithError(err).WithField("cert-file", s.certFile).Error("server certificate not reloaded, the one in force is kept")
-	}
-}
-
-// stat returns the stamps of the files; that of a missing file is zero, and an error says so.
-func (s *certSource) stat() ([3]fileStamp, error) {
-	var stamps [3]fileStamp
-	var errs []error
-	for i, path := range []string{s.certFile, s.keyFile, s.caFile} {
-		if path == "" {
-			continue
-		}
-		info, err := os.Stat(path)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		stamps[i] = fileStamp{modified: info.ModTime(), size: info.Size()}
-	}
-	return stamps, errors.Join(errs...)
-}
-
 // loadLocked reads the files and puts them in force, all or none.
 func (s *certSource) loadLocked() error {
-	cert, err := tls.LoadX509KeyPair(s.certFile, s.keyFile)
+	cert, err := tls.LoadX509KeyPair(s.files.Paths[0], s.files.Paths[1])
 	if err != nil {
 		return fmt.Errorf("load server certificate: %w", err)
 	}
 	base := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
-	if s.caFile != "" {
-		pool, err := loadPool(s.caFile)
+	if ca := s.files.Paths[2]; ca != "" {
+		pool, err := loadPool(ca)
 		if err != nil {
 			return err
 		}

@@ -17,6 +17,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 	logtest "github.com/sirupsen/logrus/hooks/test"
+
+	"github.com/kinsy/kinsy/internal/reload"
 )
 
 // authority is a certificate authority for tests.
@@ -166,7 +168,7 @@ func TestCertificateReload(t *testing.T) {
 	ca.writeFiles(t, dir, "second")
 	touch(t, start.Add(time.Minute), cfg.CertFile, cfg.KeyFile)
 	expect("first") // the files are not looked at within the same second
-	clock = clock.Add(certCheckInterval)
+	clock = clock.Add(reload.Interval)
 	expect("second")
 
 	if err := os.WriteFile(cfg.CertFile, []byte("torn"), 0o600); err != nil {
@@ -174,7 +176,7 @@ func TestCertificateReload(t *testing.T) {
 	}
 	hook.Reset()
 	for range 3 {
-		clock = clock.Add(certCheckInterval)
+		clock = clock.Add(reload.Interval)
 		expect("second")
 	}
 	if got := countLevel(hook, logrus.ErrorLevel); got != 1 {
@@ -183,13 +185,13 @@ func TestCertificateReload(t *testing.T) {
 
 	ca.writeFiles(t, dir, "third")
 	touch(t, start.Add(2*time.Minute), cfg.CertFile, cfg.KeyFile)
-	clock = clock.Add(certCheckInterval)
+	clock = clock.Add(reload.Interval)
 	expect("third")
 
 	if err := os.Remove(cfg.KeyFile); err != nil {
 		t.Fatal(err)
 	}
-	clock = clock.Add(certCheckInterval)
+	clock = clock.Add(reload.Interval)
 	expect("third")
 }
 

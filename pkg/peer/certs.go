@@ -10,38 +10,26 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sirupsen/logrus"
+	"github.com/kinsy/kinsy/internal/reload"
 )
-
-// certCheckInterval is the least time between two looks at the certificate files.
-const certCheckInterval = time.Second
-
-// fileStamp tells one version of a file from another.
-type fileStamp struct {
-	modified time.Time
-	size     int64
-}
 
 // certificates serves this node's certificate and the authorities it trusts, to both
 // sides of connections, and reads their files again when they change. A connection
 // that is open keeps what it was made with. It is safe for concurrent use.
 type certificates struct {
-	files [3]string // certificate, key, authorities
-	log   logrus.FieldLogger
-	now   func() time.Time
-
 	mu      sync.Mutex
-	checked time.Time    // when the files were last looked at
-	stamps  [3]fileStamp // of the files at the last attempt to load them
+	files   reload.Files // certificate, key, authorities
 	own     *tls.Certificate
 	trusted *x509.CertPool
 }
 
 // loadCertificates reads the files that the configuration names.
 func loadCertificates(cfg Config, now func() time.Time) (*certificates, error) {
-	c := &certificates{files: [3]string{cfg.CertFile, cfg.KeyFile, cfg.CAFile}, log: cfg.Logger, now: now, checked: now()}
-	c.stamps, _ = c.stat()
-	if err := c.loadLocked(); err != nil {
+	c := &certificates{}
+	c.files = reload.Files{
+		Paths: [3]string{cfg.CertFile, cfg.KeyFile, cfg.CAFile}, Load: c.loadLocked, What: "peer certificate", Log: cfg.Logger, Now: now,
+	}
+	if err := c.files.First(); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -49,7 +37,7 @@ func loadCertificates(cfg Config, now func() time.Time) (*certificates, error) {
 
 // loadLocked reads the files and puts them in force, all or none.
 func (c *certificates) loadLocked() error {
-	own, err := tls.LoadX509KeyPair(c.files[0], c.files[1])
+	own, err := tls.LoadX509KeyPair(c.files.Paths[0], c.files.Paths[1])
 	if err != nil {
 		return fmt.Errorf("load peer certificate: %w", err)
 	}
@@ -58,13 +46,13 @@ func (c *certificates) loadLocked() error {
 			return fmt.Errorf("load peer certificate: %w", err)
 		}
 	}
-	pem, err := os.ReadFile(c.files[2])
+	pem, err := os.ReadFile(c.files.Paths[2])
 	if err != nil {
 		return fmt.Errorf("load peer authorities: %w", err)
 	}
 	trusted := x509.NewCertPool()
 	if !trusted.AppendCertsFromPEM(pem) {
-		return fmt.Errorf("load peer authorities: %s holds no certificate", c.files[2])
+		return fmt.Errorf("load peer authorities: %s holds no certificate", c.files.Paths[2])
 	}
 	c.own, c.trusted = &own, trusted
 	return nil
@@ -74,48 +62,8 @@ func (c *certificates) loadLocked() error {
 func (c *certificates) current() (*tls.Certificate, *x509.CertPool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now := c.now(); now.Sub(c.checked) >= certCheckInterval {
-		c.checked = now
-		c.refreshLocked()
-	}
+	c.files.Refresh()
 	return c.own, c.trusted
-}
-
-// refreshLocked loads the files again if they changed since the last attempt. What
-// does not load is logged once and leaves everything as it was: certificate and key
-// are often replaced one after the other.
-func (c *certificates) refreshLocked() {
-	stamps, err := c.stat()
-	if err == nil && stamps == c.stamps {
-		return
-	}
-	if err == nil {
-		err = c.loadLocked()
-	}
-	known := stamps == c.stamps
-	c.stamps = stamps
-	log := c.log.WithField("cert-file", c.files[0])
-	switch {
-	case err == nil:
-		log.Info("peer certificate reloaded")
-	case !known:
-		log.WithError(err).Error("peer certificate not reloaded, the one in force is kept")
-	}
-}
-
-// stat returns the stamps of the files; that of a missing file is zero.
-func (c *certificates) stat() ([3]fileStamp, error) {
-	var stamps [3]fileStamp
-	var errs []error
-	for i, path := range c.files {
-		info, err := os.Stat(path)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		stamps[i] = fileStamp{modified: info.ModTime(), size: info.Size()}
-	}
-	return stamps, errors.Join(errs...)
 }
 
 // serverConfig is for the listener. Whom a certificate names is checked against the

@@ -76,13 +76,13 @@ func decodeOpened(p *peerpb.FollowOpened, open FollowOpen) (FollowOpened, error)
 		return FollowOpened{}, fmt.Errorf("%w: the stream begins with something else", ErrFrame)
 	}
 	d := decoder{}
-	o := FollowOpened{Epoch: d.epoch(p.GetEpoch()), TruncateTo: d.position(p.GetTruncateTo()), NeedChain: p.GetNeedChain()}
+	o := FollowOpened{Epoch: d.epoch(p.GetEpoch()), TruncateTo: d.position(p.GetTruncateTo())}
 	switch {
 	case d.err != nil:
 		return o, fmt.Errorf("%w: %w", ErrFrame, d.err)
 	case o.Epoch < 1 || o.Epoch < open.Promised:
 		return o, fmt.Errorf("%w: the stream is of epoch %d, %d is promised", ErrRefused, o.Epoch, open.Promised)
-	case !o.NeedChain && (o.TruncateTo.ID > open.Last.ID || o.TruncateTo.Epoch > open.Last.Epoch):
+	case o.TruncateTo.ID > open.Last.ID || o.TruncateTo.Epoch > open.Last.Epoch:
 		return o, fmt.Errorf("%w: truncate to (%d, %d) where the log ends at (%d, %d)", ErrFrame,
 			o.TruncateTo.ID, o.TruncateTo.Epoch, open.Last.ID, open.Last.Epoch)
 	}

@@ -119,14 +119,13 @@ func TestFollowOpened(t *testing.T) {
 		opened FollowOpened
 		want   error
 	}{
-		"old epoch":       {FollowOpened{Epoch: 3, TruncateTo: testOpen.Last}, ErrRefused},
-		"no epoch":        {FollowOpened{TruncateTo: testOpen.Last}, ErrRefused},
-		"beyond the end":  {FollowOpened{Epoch: 5, TruncateTo: elect.Position{ID: 11, Epoch: 3}}, ErrFrame},
-		"epoch too high":  {FollowOpened{Epoch: 5, TruncateTo: elect.Position{ID: 10, Epoch: 4}}, ErrFrame},
-		"negative":        {FollowOpened{Epoch: 5, TruncateTo: elect.Position{ID: -1}}, ErrFrame},
-		"same epoch":      {FollowOpened{Epoch: 4, TruncateTo: testOpen.Last}, nil},
-		"from the start":  {FollowOpened{Epoch: 4}, nil},
-		"needs the chain": {FollowOpened{Epoch: 4, NeedChain: true}, nil},
+		"old epoch":      {FollowOpened{Epoch: 3, TruncateTo: testOpen.Last}, ErrRefused},
+		"no epoch":       {FollowOpened{TruncateTo: testOpen.Last}, ErrRefused},
+		"beyond the end": {FollowOpened{Epoch: 5, TruncateTo: elect.Position{ID: 11, Epoch: 3}}, ErrFrame},
+		"epoch too high": {FollowOpened{Epoch: 5, TruncateTo: elect.Position{ID: 10, Epoch: 4}}, ErrFrame},
+		"negative":       {FollowOpened{Epoch: 5, TruncateTo: elect.Position{ID: -1}}, ErrFrame},
+		"same epoch":     {FollowOpened{Epoch: 4, TruncateTo: testOpen.Last}, nil},
+		"from the start": {FollowOpened{Epoch: 4}, nil},
 	} {
 		opened = c.opened
 		f, err := a.Follow(within(t), 2, testOpen)

@@ -75,7 +75,7 @@ func (f *followServer) Opened(o FollowOpened) error {
 	f.mu.Lock()
 	f.sent = o.TruncateTo
 	f.mu.Unlock()
-	opened := &peerpb.FollowOpened{Epoch: int64(o.Epoch), TruncateTo: encodePosition(o.TruncateTo), NeedChain: o.NeedChain}
+	opened := &peerpb.FollowOpened{Epoch: int64(o.Epoch), TruncateTo: encodePosition(o.TruncateTo)}
 	return f.stream.Send(&peerpb.FollowReply{Reply: &peerpb.FollowReply_Opened{Opened: opened}})
 }
 

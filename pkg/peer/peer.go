@@ -56,9 +56,6 @@ type FollowOpened struct {
 	// TruncateTo is the last row that both logs have. The Replica removes what it has
 	// after it, and the first frame follows it.
 	TruncateTo elect.Position
-	// NeedChain: the Primary does not have the rows after the Replica's last. The
-	// Replica reads them from object storage and opens a stream anew; no frame follows.
-	NeedChain bool
 }
 
 // FollowStream is the Primary's side of a Follow stream. Opened is called once, before

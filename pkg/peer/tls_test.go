@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kinsy/kinsy/internal/reload"
 	"github.com/kinsy/kinsy/pkg/elect"
 )
 
@@ -175,7 +176,7 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	serial := func() int64 {
-		now = now.Add(certCheckInterval)
+		now = now.Add(reload.Interval)
 		own, _ := certs.current()
 		return own.Leaf.SerialNumber.Int64()
 	}
@@ -226,7 +227,7 @@ func TestReloadInForce(t *testing.T) {
 	}
 	after.issue(t, dirA, "a", testCluster, 1_000_000_007)
 	a.certs.mu.Lock()
-	a.certs.checked = time.Time{} // as if the last look was long ago
+	a.certs.files.Forget() // as if the last look was long ago
 	a.certs.mu.Unlock()
 	if _, err := a.State(within(t), b.Address()); err != nil {
 		t.Error(err)

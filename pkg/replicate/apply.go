@@ -156,7 +156,7 @@ func (a *applier) applyLogged(ctx context.Context, head, id sqllog.ID) error {
 	return nil
 }
 
-// errDiverged is for rows that contradict what this node has shown to clients.
+// isDivergence tells of rows that contradict what this node has shown to clients.
 func isDivergence(err error) bool {
 	return errors.Is(err, ErrDivergence) || errors.Is(err, mvcc.ErrDiverged)
 }

@@ -222,3 +222,28 @@ func TestCloseInEveryRole(t *testing.T) {
 		}
 	})
 }
+
+// TestCommitThatPanics: what is pending cannot be told from what is committed any more,
+// so that the node ends, with no lock held.
+func TestCommitThatPanics(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("a").awaitLead()
+	a.log.failAppends(func([]sqllog.Row) (bool, error) { panic("bad disk") })
+	if _, err := a.tryPut(within(patient), "key", "value"); err == nil {
+		t.Error("the write was acknowledged")
+	}
+	select {
+	case err := <-a.fatal:
+		if !errors.Is(err, ErrUnavailable) {
+			t.Errorf("the node ended for %v", err)
+		}
+	case <-within(patient).Done():
+		t.Fatal("the node goes on")
+	}
+	// Until the process has ended it takes no part any more: the others elect without it.
+	a.m.control.mu.Lock()
+	defer a.m.control.mu.Unlock()
+	if !a.m.control.closed {
+		t.Error("the node still elects and answers")
+	}
+}

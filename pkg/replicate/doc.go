@@ -78,7 +78,7 @@
 //
 //	idle      no Primary is heard of
 //	follow    one stream after the other, from the log's own end
-//	reign     Candidacy (read the chain, upload, write the epoch row as a chunk, then
+//	reign     Archive.Lead (read the chain, upload, write the epoch row as a chunk, then
 //	          locally), then Primary, until a StepDown
 //
 // One role runs at a time; the next one begins when everything of the one before is
@@ -102,8 +102,8 @@
 //
 // # Locks
 //
-// control.mu, then quorum.mu. quorum.publishMu, then quorum.mu, then Primary.mu;
-// Primary.appendMu before all three. followers.mu, leader.mu, the applier's and the
+// control.mu, then quorum.mu. Primary.appendMu, then quorum.publishMu, then Primary.mu,
+// then quorum.mu, which has nothing under it. followers.mu, leader.mu, the applier's and the
 // threshold's are leaves, but that the applier's is held while rows are applied.
 //
 // # Background work

@@ -83,9 +83,6 @@ func (f *Follower) Appended(id sqllog.ID) (receipt sqllog.ID) {
 	return f.durable
 }
 
-// Received is the last row taken from the stream.
-func (f *Follower) Received() elect.Position { return f.received }
-
 // Receipt is what can be said before any frame was taken: the log is as the
 // Primary's up to there.
 func (f *Follower) Receipt() sqllog.ID { return f.durable }

@@ -31,8 +31,8 @@ func TestFollowerOpened(t *testing.T) {
 		if cut != c.cut || !errors.Is(err, c.err) {
 			t.Errorf("%s: cut %v, %v", name, cut, err)
 		}
-		if err == nil && (f.Receipt() != c.common.ID || f.Received() != c.common) {
-			t.Errorf("%s: receipt %d, received %v", name, f.Receipt(), f.Received())
+		if err == nil && (f.Receipt() != c.common.ID || f.received != c.common) {
+			t.Errorf("%s: receipt %d, received %v", name, f.Receipt(), f.received)
 		}
 	}
 }

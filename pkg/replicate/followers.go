@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -122,6 +123,6 @@ func (f *followers) states() []followerState {
 	for n, x := range f.list {
 		all = append(all, followerState{node: n, follower: *x})
 	}
-	slices.SortFunc(all, func(a, b followerState) int { return int(int64(a.node>>1) - int64(b.node>>1)) })
+	slices.SortFunc(all, func(a, b followerState) int { return cmp.Compare(a.node, b.node) })
 	return all
 }

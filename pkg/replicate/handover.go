@@ -10,6 +10,10 @@ import (
 	"github.com/kinsy/kinsy/pkg/sqllog"
 )
 
+// handOverLimit bounds a hand-over: writes wait for it, and no longer than they wait
+// for a Primary otherwise.
+const handOverLimit = leaderPatience / 2
+
 // errHandingOver: the Primary takes no writes while it hands over, nor when it is not
 // the Primary any more; the request had no effect.
 var errHandingOver = errors.New("the primary hands over")
@@ -27,7 +31,8 @@ func (m *Member) Voters() []elect.NodeID { return m.control.state().cluster.Memb
 // MovePrimary makes another node Primary, if this one is it: target, or, for 0, the
 // voter that is nearest. Writes wait meanwhile. It returns nil when another node was
 // heard as Primary, at once if this node is not Primary and target is 0 or is it
-// already. ErrNotPrimary, ErrNoSuccessor: this node remains what it was, or a third one
+// already. It gives up after half the time that a request waits for a Primary, if ctx
+// does not end before. ErrNotPrimary, ErrNoSuccessor: this node remains what it was, or a third one
 // is Primary.
 func (m *Member) MovePrimary(ctx context.Context, target elect.NodeID) error {
 	p := m.primary()
@@ -42,6 +47,8 @@ func (m *Member) MovePrimary(ctx context.Context, target elect.NodeID) error {
 		return ErrNoSuccessor
 	}
 	started := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, handOverLimit)
+	defer cancel()
 	p.handOver(true)
 	defer p.handOver(false) // if it has failed; a Primary that is gone does not mind
 	if err := m.prepare(ctx, p, chosen); err != nil {

@@ -130,3 +130,20 @@ func TestMovePrimaryRefused(t *testing.T) {
 
 // isLeaseError reports whether a keep-alive failed since there is no such lease.
 func isLeaseError(err error) bool { return errors.Is(err, mvcc.ErrLeaseNotFound) }
+
+// TestMovePrimaryWithoutObjectStorage: a hand-over that cannot come about ends by
+// itself, however patient its client is, and writes go on.
+func TestMovePrimaryWithoutObjectStorage(t *testing.T) {
+	w := newWorld(t)
+	a, _, _ := w.trio()
+	for _, n := range w.nodes {
+		n.store.down(true)
+	}
+	if err := a.m.MovePrimary(ctx, 0); !errors.Is(err, ErrNoSuccessor) {
+		t.Errorf("hand-over without object storage: %v", err)
+	}
+	a.put("key", "value")
+	for _, n := range w.nodes {
+		n.store.down(false)
+	}
+}

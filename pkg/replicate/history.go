@@ -1,8 +1,6 @@
 package replicate
 
 import (
-	"slices"
-
 	"github.com/kinsy/kinsy/pkg/elect"
 	"github.com/kinsy/kinsy/pkg/sqllog"
 )
@@ -25,19 +23,6 @@ func (h History) EpochAt(id sqllog.ID) sqllog.Epoch {
 		}
 	}
 	return 0
-}
-
-// Extend adds rows of an epoch from an id on.
-func (h History) Extend(e sqllog.Epoch, first sqllog.ID) History {
-	if len(h) > 0 && h[len(h)-1].Epoch == e {
-		return h
-	}
-	return append(h, Reign{Epoch: e, First: first})
-}
-
-// Cut keeps what is up to an id.
-func (h History) Cut(upTo sqllog.ID) History {
-	return slices.DeleteFunc(slices.Clone(h), func(r Reign) bool { return r.First > upTo })
 }
 
 // Common is the last row that a log with this history, which ends at an id, shares

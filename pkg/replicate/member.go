@@ -98,8 +98,8 @@ type MemberConfig struct {
 	Clock func() time.Duration
 	// Describe completes what the node says of itself.
 	Describe func(*peerpb.NodeState)
-	// Names tells the name and the address of a node, and whether another node has
-	// taken its name, since its disk is lost.
+	// Names tells the name of a node, and whether no node has that disk any more: it is
+	// lost, or the node was removed.
 	Names func(elect.NodeID) (name string, gone bool)
 	// Status turns an error of this package, or of what is below it, into what clients
 	// get: a gRPC status.
@@ -271,7 +271,7 @@ func (m *Member) deposeNow(e sqllog.Epoch) {
 	}
 }
 
-// catchUp brings this Replica's log to the chain.
+// catchUp brings this Replica's log to the chain, and says so if it could not.
 func (m *Member) catchUp(ctx context.Context) error {
 	m.logger.Info("catching up from object storage")
 	m.applier.forget()

@@ -91,8 +91,8 @@ type Primary struct {
 
 	quorum *quorum // nil on a single node
 
-	// mu is held while a write is evaluated. Under it comes Store.mu, nothing
-	// else.
+	// mu is held while a write is evaluated. Under it come Store.mu and quorum.mu,
+	// nothing else.
 	mu       sync.Mutex
 	room     chan struct{} // closed when the forming group is closed or refused
 	forming  *group
@@ -382,8 +382,7 @@ func (p *Primary) commit(g *group) {
 func (p *Primary) appendAndPublish(b *mvcc.Batch) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			p.cfg.Logger.WithField("panic", r).WithField("stack", string(debug.Stack())).Error("commit panicked; writes are refused for good")
-			err = p.die(fmt.Errorf("%w: commit panicked: %v", ErrUnavailable, r))
+			err = p.commitPanicked(r)
 		}
 	}()
 	if err := p.log.Append(b.Rows); err != nil {
@@ -399,6 +398,12 @@ func (p *Primary) appendAndPublish(b *mvcc.Batch) (err error) {
 	}
 	p.wakeFollowers(b)
 	return nil
+}
+
+// commitPanicked makes a panic in a commit final. It is called by who recovered it.
+func (p *Primary) commitPanicked(r any) error {
+	p.cfg.Logger.WithField("panic", r).WithField("stack", string(debug.Stack())).Error("commit panicked; writes are refused for good")
+	return p.die(fmt.Errorf("%w: commit panicked: %v", ErrUnavailable, r))
 }
 
 // wakeFollowers tells the background work what a published batch asks for.

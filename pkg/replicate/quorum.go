@@ -75,7 +75,7 @@ type quorum struct {
 	fallen  bool // rows wait for chunks rather than receipts
 	waiting uploads
 
-	publishMu sync.Mutex // held while groups are published, before mu and Primary.mu
+	publishMu sync.Mutex // held while groups are published; Primary.mu and mu come under it
 	once      sync.Once
 }
 
@@ -94,37 +94,45 @@ func newQuorum(p *Primary, cfg QuorumConfig) *quorum {
 
 // commit brings a group into the log and to the Replicas; its leader calls it. It
 // returns when the log holds the group: whether it is committed then is for
-// receipts and chunks to say.
+// receipts and chunks to say. A panic is final, as on a single node.
 func (q *quorum) commit(g *group) {
-	p := q.p
-	p.appendMu.Lock()
-	if q.awaitRoom() != nil || !p.closeGroup(g) {
-		p.appendMu.Unlock()
-		return
-	}
-	last := g.batch.Rows[len(g.batch.Rows)-1].ID
-	g.last = last
-	g.closed = time.Now()
-	q.mu.Lock()
-	q.pending = append(q.pending, g)
-	q.bytes += g.batch.Bytes
-	q.waiting.add(last, g.batch.Bytes)
-	q.mu.Unlock()
-	q.recent.add(g.batch.Rows, g.batch.Bytes)
-	err := q.cfg.Log.AppendIn(q.cfg.Cluster.Epoch, g.batch.Rows)
-	if err != nil {
-		// Replicas may have the rows: their ids can be given to no others in this epoch.
-		q.stop(fmt.Errorf("append: %w", err))
-	}
-	p.appendMu.Unlock()
-	if err != nil {
+	defer func() {
+		if r := recover(); r != nil {
+			q.stop(q.p.commitPanicked(r))
+			q.p.tellFatal()
+		}
+	}()
+	if !q.append(g) {
 		return
 	}
 	if q.alone() {
 		q.fallBack()
-		q.cfg.UploadNow(last)
+		q.cfg.UploadNow(g.last)
 	}
-	q.track(func(t *Tracker) bool { return t.Durable(last) })
+	q.track(func(t *Tracker) bool { return t.Durable(g.last) })
+}
+
+// append closes a group, once there is room for it, sends it to the Replicas and
+// appends it to the log. It reports whether the log holds it.
+func (q *quorum) append(g *group) bool {
+	q.p.appendMu.Lock()
+	defer q.p.appendMu.Unlock()
+	if q.awaitRoom() != nil || !q.p.closeGroup(g) {
+		return false
+	}
+	g.last, g.closed = g.batch.Rows[len(g.batch.Rows)-1].ID, time.Now()
+	q.mu.Lock()
+	q.pending = append(q.pending, g)
+	q.bytes += g.batch.Bytes
+	q.waiting.add(g.last, g.batch.Bytes)
+	q.mu.Unlock()
+	q.recent.add(g.batch.Rows, g.batch.Bytes)
+	if err := q.cfg.Log.AppendIn(q.cfg.Cluster.Epoch, g.batch.Rows); err != nil {
+		// Replicas may have the rows: their ids can be given to no others in this epoch.
+		q.stop(fmt.Errorf("append: %w", err))
+		return false
+	}
+	return true
 }
 
 // alone reports whether too few members are there for receipts to commit anything.

@@ -75,7 +75,7 @@ func (r reign) accede(ctx context.Context) (*Primary, error) {
 	}
 	m.store.Lead(e)
 	cfg := m.cfg.Primary
-	cfg.Archive, cfg.scrubber, cfg.Logger, cfg.OnFatal = m.archive, m.scrubber, m.logger, m.cfg.OnFatal
+	cfg.Archive, cfg.scrubber, cfg.Logger, cfg.OnFatal = m.archive, m.scrubber, m.logger, m.fatal
 	cfg.Quorum = &QuorumConfig{
 		Self: m.self, Cluster: r.cluster, Fence: elect.Position{ID: head.ID, Epoch: head.Epoch}, Log: m.log,
 		UploadNow: m.archive.UploadNow, Healthy: m.healthy, Confirm: m.confirmPrimary,
@@ -102,6 +102,12 @@ func (r reign) end(p *Primary) {
 	m.archive.Resign()
 }
 
+// fatal ends this node's part in the cluster at once, and asks for its end.
+func (m *Member) fatal(err error) {
+	m.control.close()
+	m.cfg.OnFatal(err)
+}
+
 // ended tells the Core that this node must not go on as Primary.
 func (m *Member) ended(e sqllog.Epoch, err error) {
 	m.logger.WithError(err).WithField("epoch", e).Warn("this node is deposed")
@@ -115,7 +121,7 @@ func (m *Member) ended(e sqllog.Epoch, err error) {
 // next start loads it.
 func (m *Member) checkReplaced(err error) {
 	if errors.Is(err, s3snap.ErrReplaced) || isDivergence(err) {
-		m.cfg.OnFatal(err)
+		m.fatal(err)
 	}
 }
 
@@ -138,7 +144,7 @@ func (m *Member) tryRecover(ctx context.Context) error {
 	}
 	if shown := m.store.Head().ID; head.ID < shown {
 		err := fmt.Errorf("%w: log holds rows up to %d of %d committed", sqllog.ErrCorrupt, head.ID, shown)
-		m.cfg.OnFatal(err)
+		m.fatal(err)
 		return err
 	}
 	m.logger.Info("log recovered")

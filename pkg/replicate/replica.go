@@ -49,12 +49,10 @@ func (r follow) run(ctx context.Context) {
 			m.control.do(func(core *elect.Core, now time.Duration) { core.Gone(now, r.primary, r.epoch) })
 		}
 		m.logger.WithError(err).WithField("primary", r.primary).WithField("epoch", r.epoch).Info("stream of rows has ended; it is opened anew")
-		if errors.Is(err, errNeedChain) || status.Code(err) == codes.OutOfRange || isDivergence(err) {
-			err = m.catchUp(ctx)
+		if status.Code(err) == codes.OutOfRange || isDivergence(err) {
+			_ = m.catchUp(ctx) // it has said why
 		}
-		if err != nil {
-			pause(ctx, wait)
-		}
+		pause(ctx, wait)
 	}
 }
 
@@ -68,9 +66,6 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// errNeedChain: the Primary's log does not have the rows that come next.
-var errNeedChain = errors.New("the next rows are in object storage only")
-
 // once follows over one stream until it ends.
 func (r follow) once(ctx context.Context) error {
 	m := r.m
@@ -83,9 +78,6 @@ func (r follow) once(ctx context.Context) error {
 	}
 	defer s.Close()
 	opened := s.Opened()
-	if opened.NeedChain {
-		return errNeedChain
-	}
 	cut, err := f.Opened(opened.Epoch, opened.TruncateTo)
 	if err != nil {
 		return err

@@ -116,6 +116,10 @@ func (d *sender) fromMemory(n next) error {
 	return nil
 }
 
+// errNeedChain: this Primary's log does not have the rows that come next. The Replica is
+// told by OutOfRange.
+var errNeedChain = errors.New("the next rows are in object storage only")
+
 // errFrameFull ends the scan of a frame.
 var errFrameFull = errors.New("frame is full")
 

@@ -86,9 +86,6 @@ func (t *Tracker) TakeUp(members []elect.NodeID) bool {
 // written after it was taken up.
 func (t *Tracker) CountedTo() sqllog.ID { return t.counted }
 
-// Lag is how many rows a Replica is behind this node's own log, by its receipts.
-func (t *Tracker) Lag(n elect.NodeID) sqllog.ID { return max(t.durable-t.receipts[n], 0) }
-
 // Quorum names the members, and how many of them, this node included, must hold a row;
 // 0 where receipts do not count.
 func (t *Tracker) Quorum() (members []elect.NodeID, need int) {

@@ -34,9 +34,6 @@ func OpenReplica(ctx context.Context, cfg Config) (*sqllog.Log, *Archive, error)
 	return s.log, newArchive(s), nil
 }
 
-// Writer names this process as a writer of chunks.
-func (a *Archive) Writer() Writer { return a.writer }
-
 // Control is that of this node's disk and process.
 func (a *Archive) Control() *Control {
 	return NewControl(a.cfg.Store, elect.NodeID(a.writer.Node), a.writer.Incarnation, a.cfg.Logger)
@@ -97,7 +94,7 @@ func (a *Archive) starter() (*starter, error) {
 // Join does what OpenReplica does on a prefix, and could not where object storage
 // did not answer: it checks that the prefix is this log's, and begins a cluster on
 // it where there is none. Errors as from OpenReplica, or ErrReplaced as from
-// CatchUp; it is one attempt.
+// CatchUp, and ErrUnavailable; it is one attempt.
 func (a *Archive) Join(ctx context.Context) error {
 	s, err := a.starter()
 	if err != nil {
@@ -106,6 +103,9 @@ func (a *Archive) Join(ctx context.Context) error {
 	defer a.log.HoldRemoval()()
 	err = s.join(ctx)
 	a.probed = s.probed
+	if transient(err) {
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
@@ -190,18 +190,4 @@ func (a *Archive) UploadNow(id sqllog.ID) {
 	if t := a.term.Load(); t != nil {
 		t.uploadNow(id)
 	}
-}
-
-// Trouble is why object storage does not do what this node asks of it, nil if it
-// does.
-func (a *Archive) Trouble() error {
-	if c := a.chain.Load(); c != nil && a.term.Load() != nil {
-		if err := c.Err(); err != nil {
-			return err
-		}
-	}
-	if err := a.trouble.Load(); err != nil {
-		return *err
-	}
-	return nil
 }

@@ -1479,7 +1479,6 @@ type FollowOpened struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Epoch         int64                  `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	TruncateTo    *Position              `protobuf:"bytes,2,opt,name=truncate_to,json=truncateTo,proto3" json:"truncate_to,omitempty"`
-	NeedChain     bool                   `protobuf:"varint,3,opt,name=need_chain,json=needChain,proto3" json:"need_chain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1526,13 +1525,6 @@ func (x *FollowOpened) GetTruncateTo() *Position {
 		return x.TruncateTo
 	}
 	return nil
-}
-
-func (x *FollowOpened) GetNeedChain() bool {
-	if x != nil {
-		return x.NeedChain
-	}
-	return false
 }
 
 // FramePart is a part of a frame. The parts of one frame follow each other.
@@ -3038,13 +3030,11 @@ const file_peer_peerpb_peer_proto_rawDesc = "" +
 	"\vFollowReply\x122\n" +
 	"\x06opened\x18\x01 \x01(\v2\x18.kinsy.peer.FollowOpenedH\x00R\x06opened\x12+\n" +
 	"\x04part\x18\x02 \x01(\v2\x15.kinsy.peer.FramePartH\x00R\x04partB\a\n" +
-	"\x05reply\"z\n" +
+	"\x05reply\"[\n" +
 	"\fFollowOpened\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x03R\x05epoch\x125\n" +
 	"\vtruncate_to\x18\x02 \x01(\v2\x14.kinsy.peer.PositionR\n" +
-	"truncateTo\x12\x1d\n" +
-	"\n" +
-	"need_chain\x18\x03 \x01(\bR\tneedChain\"\xa8\x01\n" +
+	"truncateTo\"\xa8\x01\n" +
 	"\tFramePart\x12(\n" +
 	"\x04prev\x18\x01 \x01(\v2\x14.kinsy.peer.PositionR\x04prev\x12#\n" +
 	"\x04rows\x18\x02 \x03(\v2\x0f.kinsy.peer.RowR\x04rows\x12\x1c\n" +

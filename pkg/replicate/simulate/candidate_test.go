@@ -6,7 +6,6 @@ import (
 
 	"github.com/kinsy/kinsy/internal/rules"
 	"github.com/kinsy/kinsy/pkg/elect"
-	"github.com/kinsy/kinsy/pkg/replicate"
 	"github.com/kinsy/kinsy/pkg/sqllog"
 )
 
@@ -14,7 +13,7 @@ import (
 type candidate struct {
 	p     *process
 	c     elect.Cluster
-	steps *replicate.Candidacy
+	steps *Candidacy
 	end   elect.Position // of the chain, as known
 	seen  time.Duration  // when nothing followed it, by the process's clock
 	over  bool
@@ -24,7 +23,7 @@ func (p *process) lead(c elect.Cluster) {
 	p.w.tracef("%v is appointed for %d", p, c.Epoch)
 	p.endSession()
 	p.follows = follows{}
-	k := &candidate{p: p, c: c, steps: replicate.NewCandidacy(c.Epoch)}
+	k := &candidate{p: p, c: c, steps: NewCandidacy(c.Epoch)}
 	p.candidacy = k
 	if rules.Broken(rules.NothingBeforeFence) { // streams of an unwritten fence
 		p.reign = newReign(p, c, p.d.rows, 0)
@@ -37,18 +36,18 @@ func (k *candidate) next() {
 		return
 	}
 	switch k.steps.Step() {
-	case replicate.ReadChain:
+	case ReadChain:
 		k.read()
-	case replicate.Upload:
+	case Upload:
 		rows := k.p.d.rows[k.end.ID:]
 		k.put(rows[:min(len(rows), 1+k.p.w.r.IntN(30))])
-	case replicate.WriteFence:
+	case WriteFence:
 		k.writeFence()
-	case replicate.AppendFence:
+	case AppendFence:
 		k.appendFence()
-	case replicate.Lead:
+	case Lead:
 		k.become()
-	case replicate.GiveUp:
+	case GiveUp:
 		k.giveUp()
 	}
 }

@@ -1,5 +1,5 @@
-// Package simulate drives the cores of a cluster (elect.Core, and Tracker, Follower,
-// History and Candidacy of pkg/replicate) through random schedules, in virtual time
+// Package simulate drives the cores of a cluster (elect.Core, and Tracker, Follower
+// and History of pkg/replicate, with a Candidacy that stands for s3snap's Lead) through random schedules, in virtual time
 // and without goroutines: a seed is a schedule, and replays.
 //
 //	world      time, events, what is random          profile   what a schedule is like

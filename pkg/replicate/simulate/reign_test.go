@@ -60,7 +60,7 @@ func newReign(p *process, c elect.Cluster, log []row, seen time.Duration) *reign
 		durable: fence, ready: fence, sent: fence, said: fence, fence: fence, seen: seen,
 	}
 	for _, row := range log {
-		r.history = r.history.Extend(row.epoch, row.id)
+		r.extend(row)
 	}
 	r.members.mark = fence
 	return r
@@ -92,7 +92,7 @@ func (r *reign) tick() {
 func (r *reign) write(payload int, client func(sqllog.ID)) {
 	x := row{id: sqllog.ID(len(r.rows)) + 1, epoch: r.epoch, payload: payload}
 	r.rows = append(r.rows, x)
-	r.history = r.history.Extend(x.epoch, x.id)
+	r.extend(x)
 	r.pending = append(r.pending, pending{row: x, since: r.p.local(), client: client})
 	r.group = append(r.group, x)
 	if len(r.group) == 1 && !r.appending {
@@ -295,4 +295,11 @@ func (r *reign) uploadable() sqllog.ID {
 		return r.tracker.Committed()
 	}
 	return 0
+}
+
+// extend adds a row to whose rows the log holds.
+func (r *reign) extend(x row) {
+	if n := len(r.history); n == 0 || r.history[n-1].Epoch != x.epoch {
+		r.history = append(r.history, replicate.Reign{Epoch: x.epoch, First: x.id})
+	}
 }
