@@ -113,6 +113,7 @@ func (p *parts) openLog(ctx context.Context, env engineEnv) (err error) {
 			return err
 		}
 		p.log = p.objects.log
+		p.reserveWAL(env.log)
 		return nil
 	}
 	path := env.cfg.LogPath()
@@ -123,7 +124,22 @@ func (p *parts) openLog(ctx context.Context, env engineEnv) (err error) {
 	if errors.Is(err, sqllog.ErrForeign) {
 		return fmt.Errorf("%w; give --data-dir or --endpoint another place", err)
 	}
+	if err == nil {
+		p.reserveWAL(env.log)
+	}
 	return err
+}
+
+// walReserve is about how long the write-ahead log gets between two checkpoints under
+// full load, in bytes.
+const walReserve = 16 << 20
+
+// reserveWAL is only for speed, so that a disk without the room for it is no reason not
+// to start.
+func (p *parts) reserveWAL(log logrus.FieldLogger) {
+	if err := p.log.ReserveWAL(walReserve); err != nil {
+		log.WithError(err).Warn("commits are slower until the write-ahead log has grown")
+	}
 }
 
 // describeDamage adds to the error of a log that is corrupt what is still readable of it. The log is closed.

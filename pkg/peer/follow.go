@@ -3,7 +3,6 @@ package peer
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -13,8 +12,8 @@ import (
 	"github.com/kinsy/kinsy/pkg/sqllog"
 )
 
-// Following is the Replica's side of a Follow stream. Receipt and Close may be called
-// concurrently with Recv.
+// Following is the Replica's side of a Follow stream. Receipt, by one goroutine at a
+// time, and Close may be called concurrently with Recv.
 type Following struct {
 	lane   *lane
 	stream peerpb.Peer_FollowClient
@@ -23,10 +22,7 @@ type Following struct {
 	unbind func() bool
 
 	last elect.Position // of Recv: the newest row received
-
-	mu      sync.Mutex
-	receipt sqllog.ID
-	wake    chan struct{} // of size one: has an entry where there is a new receipt
+	sent sqllog.ID      // of Receipt
 }
 
 // Follow opens a stream of rows from a Primary, on a connection of its own, and waits
@@ -43,13 +39,12 @@ func (t *Transport) Follow(ctx context.Context, to elect.NodeID, open FollowOpen
 	if err != nil {
 		return nil, err
 	}
-	f := &Following{lane: lane, limit: t.cfg.MaxFrameBytes, wake: make(chan struct{}, 1)}
+	f := &Following{lane: lane, limit: t.cfg.MaxFrameBytes}
 	f.unbind = context.AfterFunc(ctx, func() { lane.end(context.Cause(ctx)) })
 	if err := f.open(open); err != nil {
 		f.Close()
 		return nil, err
 	}
-	lane.wg.Go(f.sendReceipts)
 	return f, nil
 }
 
@@ -145,33 +140,15 @@ func (f *Frame) add(part *peerpb.FramePart, check *frameChecker) (more bool, err
 	return part.GetMore(), nil
 }
 
-// Receipt says that the rows up to id are on disk. It never blocks; of ids that were
-// not sent yet the highest is.
+// Receipt says that the rows up to id are on disk. It blocks only where the Primary has
+// not taken some thousand receipts, until it does or the stream ends; Recv has the reason
+// of that.
 func (f *Following) Receipt(id sqllog.ID) {
-	f.mu.Lock()
-	f.receipt = max(f.receipt, id)
-	f.mu.Unlock()
-	signal(f.wake)
-}
-
-func (f *Following) sendReceipts() {
-	sent := sqllog.ID(0)
-	for {
-		select {
-		case <-f.wake:
-		case <-f.lane.ctx.Done():
-			return
-		}
-		f.mu.Lock()
-		id := f.receipt
-		f.mu.Unlock()
-		if id == sent {
-			continue
-		}
-		sent = id
-		// Recv has the reason where it does not work.
-		_ = f.stream.Send(&peerpb.FollowRequest{Request: &peerpb.FollowRequest_Receipt{Receipt: &peerpb.Receipt{Id: int64(id)}}})
+	if id <= f.sent {
+		return
 	}
+	f.sent = id
+	_ = f.stream.Send(&peerpb.FollowRequest{Request: &peerpb.FollowRequest_Receipt{Receipt: &peerpb.Receipt{Id: int64(id)}}})
 }
 
 // Close ends the stream, and waits for its goroutines but not for Recv, which returns

@@ -185,7 +185,7 @@ func TestBadReceipts(t *testing.T) {
 	if _, err := f.Recv(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "invalid receipt") {
 		t.Fatal(err)
 	}
-	s := &followServer{wake: make(chan struct{}, 1), sent: elect.Position{ID: 10}}
+	s := &followServer{sent: elect.Position{ID: 10}}
 	if err := s.take(&peerpb.Receipt{Id: 5}); err != nil {
 		t.Error(err)
 	}
@@ -328,9 +328,9 @@ func TestFollowIsEnded(t *testing.T) {
 				if err := s.Opened(testOpened); err != nil {
 					return err
 				}
-				_, err := s.Receipt()
-				ended <- err
-				return err
+				go func() { _, err := s.Receipt(); ended <- err }()
+				<-ctx.Done()
+				return context.Cause(ctx)
 			}
 			ctx, cancel := context.WithCancel(within(t))
 			defer cancel()

@@ -21,17 +21,13 @@ func (s *service) Follow(stream peerpb.Peer_FollowServer) error {
 	if err != nil {
 		return ending(stream.Context(), err)
 	}
-	f := &followServer{stream: stream, limit: s.t.cfg.MaxFrameBytes, wake: make(chan struct{}, 1)}
+	f := &followServer{stream: stream, limit: s.t.cfg.MaxFrameBytes}
 	f.from, f.name = caller(stream.Context())
 	if f.open, err = decodeOpen(first.GetOpen()); err != nil {
 		return malformed(err)
 	}
-	var cancel context.CancelCauseFunc
-	f.ctx, cancel = context.WithCancelCause(stream.Context())
-	defer cancel(context.Canceled)
-	if !s.t.spawn(func() { cancel(f.receive()) }) {
-		return errStops
-	}
+	f.ctx, f.cancel = context.WithCancelCause(stream.Context())
+	defer f.cancel(context.Canceled)
 	err = s.t.cfg.Handler.Follow(f.ctx, f)
 	if cause := context.Cause(f.ctx); errors.Is(cause, errBadReceipt) { // the reason of everything after it
 		return malformed(cause)
@@ -52,6 +48,7 @@ func decodeOpen(p *peerpb.FollowOpen) (FollowOpen, error) {
 type followServer struct {
 	stream peerpb.Peer_FollowServer
 	ctx    context.Context // ends with the stream, with the reason
+	cancel context.CancelCauseFunc
 	from   elect.NodeID
 	name   string
 	open   FollowOpen
@@ -60,7 +57,6 @@ type followServer struct {
 	mu      sync.Mutex
 	sent    elect.Position // the newest row sent, or about to be
 	receipt sqllog.ID
-	wake    chan struct{} // of size one: has an entry where there is a new receipt
 }
 
 var _ FollowStream = (*followServer)(nil)
@@ -112,32 +108,20 @@ func (f *followServer) reason(err error) error {
 	return err
 }
 
-// Receipt waits for the next receipt.
-func (f *followServer) Receipt() (sqllog.ID, error) {
-	select {
-	case <-f.wake:
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		return f.receipt, nil
-	case <-f.ctx.Done():
-		return 0, context.Cause(f.ctx)
-	}
-}
-
 // errBadReceipt: the Replica breaks the rules of the stream.
 var errBadReceipt = errors.New("invalid receipt")
 
-// receive keeps the newest receipt, until the stream ends.
-func (f *followServer) receive() error {
-	for {
-		request, err := f.stream.Recv()
-		if err != nil {
-			return err
-		}
-		if err := f.take(request.GetReceipt()); err != nil {
-			return err
-		}
+// Receipt waits for the next receipt.
+func (f *followServer) Receipt() (sqllog.ID, error) {
+	request, err := f.stream.Recv()
+	if err == nil {
+		err = f.take(request.GetReceipt())
 	}
+	if err != nil {
+		f.cancel(err)
+		return 0, context.Cause(f.ctx)
+	}
+	return sqllog.ID(request.GetReceipt().GetId()), nil
 }
 
 func (f *followServer) take(receipt *peerpb.Receipt) error {
@@ -153,6 +137,5 @@ func (f *followServer) take(receipt *peerpb.Receipt) error {
 		return fmt.Errorf("%w: of row %d, row %d was sent", errBadReceipt, id, f.sent.ID)
 	}
 	f.receipt = id
-	signal(f.wake)
 	return nil
 }

@@ -185,7 +185,7 @@ func FuzzRequests(f *testing.F) {
 		if o, err := decodeOpen(request.GetOpen()); err == nil && (o.Promised < 0 || o.Last.ID < 0 || o.Last.Epoch < 0) {
 			t.Errorf("%v", o)
 		}
-		s := &followServer{wake: make(chan struct{}, 1), sent: elect.Position{ID: 10}}
+		s := &followServer{sent: elect.Position{ID: 10}}
 		if err := s.take(request.GetReceipt()); err == nil && (s.receipt < 0 || s.receipt > 10) {
 			t.Errorf("receipt %d", s.receipt)
 		}

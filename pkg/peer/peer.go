@@ -74,7 +74,7 @@ type FollowStream interface {
 	// ErrFrame: the frame breaks the rules; nothing was sent.
 	Send(f *Frame) error
 	// Receipt blocks for the next receipt and returns the id up to which the Replica
-	// holds the rows on disk. Receipts that were not fetched are replaced by newer
-	// ones. An error means that the stream has ended, or is about to.
+	// holds the rows on disk. It gives an error when the Replica has ended the stream,
+	// which ends the context of the handler too, or after the handler has returned.
 	Receipt() (sqllog.ID, error)
 }

@@ -47,13 +47,15 @@
 //	         the epoch (AppendIn); the next group is closed meanwhile
 //	Replica  appends the frames that have come, as one group, then sends a receipt
 //	Primary  Tracker: own log and receipts, or a chunk, commit -> publish, in order,
-//	         -> answer; every frame tells what is committed
+//	         -> answer; every frame tells what is committed, and where none comes within
+//	         a millisecond, or a Replica waits to hear it, one without rows does
 //	Replica  applies committed rows to its index, and answers a forwarded write once
 //	         it has applied it
 //
 // The index of a Replica holds committed rows only; those above are in its log. So a
 // log that is cut off never takes back what was shown. What is committed is recorded
-// in the log with each append: a start shows no more than that until it hears more.
+// in the log with an append every 50 ms: a start shows no more than that until it hears
+// more.
 //
 // Rows that wait longer than the receipts' patience, or for which too few members are
 // there, go up as a chunk at once: a created chunk commits them. If an append fails,

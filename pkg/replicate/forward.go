@@ -119,7 +119,9 @@ func (m *Member) Forward(ctx context.Context, r *peerpb.ForwardRequest) *peerpb.
 	case err != nil:
 		return refusal(m.cfg.Status(err))
 	}
-	resp.Applied = int64(m.store.Head().ID)
+	applied := m.store.Head().ID
+	p.quorum.recent.want(applied) // the node waits for it
+	resp.Applied = int64(applied)
 	return resp
 }
 
@@ -179,5 +181,6 @@ func (m *Member) Committed(ctx context.Context, epoch sqllog.Epoch) (sqllog.ID, 
 	if err := m.confirmPrimary(ctx); err != nil {
 		return 0, m.cfg.Status(err)
 	}
+	p.quorum.recent.want(id) // the node waits for it
 	return id, nil
 }

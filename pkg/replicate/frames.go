@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"sync"
+	"time"
 
 	"github.com/kinsy/kinsy/pkg/elect"
 	"github.com/kinsy/kinsy/pkg/sqllog"
@@ -32,13 +33,27 @@ type recent struct {
 	end       elect.Position // of the newest row
 	committed sqllog.ID
 	uploaded  sqllog.ID
-	more      chan struct{} // closed when something is new
+	more      chan struct{} // closed when the streams have something to send
 	closed    bool
+
+	// What is committed goes with the next group, after commitLag where none comes, and
+	// at once where a Replica waits for it.
+	told   sqllog.ID // of committed, when more was last closed
+	wanted sqllog.ID // up to where Replicas wait
+	lag    *time.Timer
+	armed  bool
 }
+
+// commitLag is how long Replicas are not told what is committed. A message of its own
+// for each group would cost every node more than the group does.
+const commitLag = time.Millisecond
 
 // newRecent begins after a row, up to which everything is committed and uploaded.
 func newRecent(end elect.Position) *recent {
-	return &recent{end: end, committed: end.ID, uploaded: end.ID, more: make(chan struct{})}
+	r := &recent{end: end, committed: end.ID, uploaded: end.ID, told: end.ID, more: make(chan struct{})}
+	r.lag = time.AfterFunc(time.Hour, r.lagged)
+	r.lag.Stop()
+	return r
 }
 
 // add takes a group that follows the newest row.
@@ -67,8 +82,37 @@ const rowOverhead = 128
 func (r *recent) progress(committed, uploaded sqllog.ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if committed > r.committed || uploaded > r.uploaded {
-		r.committed, r.uploaded = max(r.committed, committed), max(r.uploaded, uploaded)
+	if committed <= r.committed && uploaded <= r.uploaded {
+		return
+	}
+	r.committed, r.uploaded = max(r.committed, committed), max(r.uploaded, uploaded)
+	switch {
+	case r.awaitedLocked():
+		r.wakeLocked()
+	case !r.armed && !r.closed:
+		r.armed = true
+		r.lag.Reset(commitLag)
+	}
+}
+
+// want has the Replicas told at once when rows up to id are committed.
+func (r *recent) want(id sqllog.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wanted = max(r.wanted, id)
+	if r.awaitedLocked() {
+		r.wakeLocked()
+	}
+}
+
+// awaitedLocked reports whether Replicas wait for what is committed and was not told.
+func (r *recent) awaitedLocked() bool { return r.told < r.wanted && r.wanted <= r.committed }
+
+// lagged is what the timer calls.
+func (r *recent) lagged() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.armed {
 		r.wakeLocked()
 	}
 }
@@ -80,10 +124,16 @@ func (r *recent) close() {
 	if !r.closed {
 		r.closed = true
 		close(r.more)
+		r.lag.Stop()
 	}
 }
 
 func (r *recent) wakeLocked() {
+	r.told = r.committed
+	if r.armed {
+		r.armed = false
+		r.lag.Stop()
+	}
 	if !r.closed { // else nobody waits any more
 		close(r.more)
 		r.more = make(chan struct{})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -127,6 +128,7 @@ func (q *quorum) append(g *group) bool {
 	q.waiting.add(g.last, g.batch.Bytes)
 	q.mu.Unlock()
 	q.recent.add(g.batch.Rows, g.batch.Bytes)
+	runtime.Gosched() // the streams, whose round trip is the longer one, go first
 	if err := q.cfg.Log.AppendIn(q.cfg.Cluster.Epoch, g.batch.Rows); err != nil {
 		// Replicas may have the rows: their ids can be given to no others in this epoch.
 		q.stop(fmt.Errorf("append: %w", err))

@@ -2,6 +2,8 @@ package replicate
 
 import (
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/kinsy/kinsy/pkg/elect"
 	"github.com/kinsy/kinsy/pkg/sqllog"
@@ -57,23 +59,13 @@ func TestRecentWakes(t *testing.T) {
 		}
 	}
 	more := r.after(10, 1).more
-	r.progress(10, 9)
-	woken("what is known", more, false)
-	r.progress(10, 11)
-	woken("an upload", more, true)
-	more = r.after(10, 1).more
-	r.progress(12, 11)
-	woken("a commit", more, true)
-	if n := r.after(10, 1); n.committed != 12 || n.uploaded != 11 {
-		t.Errorf("committed %d, uploaded %d", n.committed, n.uploaded)
-	}
-	more = r.after(10, 1).more
 	r.add(groupOf(3, 11, 1), 1)
 	woken("a group", more, true)
 	more = r.after(11, 1).more
 	r.close()
 	woken("the end", more, true)
 	r.close()
+	r.want(20)
 	r.progress(20, 20)
 	r.add(groupOf(3, 12, 1), 1)
 	n := r.after(12, 1)
@@ -81,6 +73,43 @@ func TestRecentWakes(t *testing.T) {
 	if !n.closed {
 		t.Error("the end is not told")
 	}
+}
+
+// TestRecentTellsWhatIsCommitted: with the next group, at once where a Replica waits for
+// it, and otherwise a little later.
+func TestRecentTellsWhatIsCommitted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRecent(elect.Position{ID: 10, Epoch: 3})
+		defer r.close()
+		var more chan struct{}
+		after := func(what string, do func(), want time.Duration) {
+			t.Helper()
+			more = r.after(20, 1).more
+			start := time.Now()
+			do()
+			select {
+			case <-more:
+			case <-time.After(time.Minute):
+			}
+			if took := time.Since(start); took != want {
+				t.Errorf("%s wakes after %v, want %v", what, took, want)
+			}
+		}
+		never := time.Minute
+		after("what is known", func() { r.progress(10, 9) }, never)
+		after("an upload", func() { r.progress(10, 11) }, commitLag)
+		after("a commit", func() { r.progress(12, 11) }, commitLag)
+		after("two commits", func() { r.progress(13, 11); r.progress(14, 11) }, commitLag)
+		if n := r.after(10, 1); n.committed != 14 || n.uploaded != 11 {
+			t.Errorf("committed %d, uploaded %d", n.committed, n.uploaded)
+		}
+		after("a group after a commit", func() { r.progress(15, 11); r.add(groupOf(3, 16, 1), 1) }, 0)
+		after("nothing after that", func() {}, never)
+		after("a commit that a Replica waits for", func() { r.want(17); r.progress(17, 11) }, 0)
+		after("one that it comes to wait for", func() { r.progress(18, 11); r.want(18) }, 0)
+		after("one of which it was told", func() { r.want(18) }, never)
+		after("one before what it waits for", func() { r.want(20); r.progress(19, 11) }, commitLag)
+	})
 }
 
 func TestRecentForgetsTheOldest(t *testing.T) {

@@ -100,8 +100,15 @@ func (c *checkpointer) report(err error) {
 	c.failing = err != nil
 }
 
+// passes is how often a checkpoint is repeated while it leaves more than may be moved
+// while writes are held off: each has less to do than the one before.
+const passes = 4
+
 func (c *checkpointer) checkpoint() error {
 	r, err := c.run1("PASSIVE")
+	for n := 1; n < passes && err == nil && !r.busy && r.left > c.limits.rest && r.frames < c.limits.frames; n++ {
+		r, err = c.run1("PASSIVE")
+	}
 	if err != nil {
 		return err
 	}

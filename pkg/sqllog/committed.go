@@ -1,16 +1,24 @@
 package sqllog
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // A log of a cluster may hold rows at its end of which this node does not know
-// whether they are committed. What it knew is recorded with the next write, so that
-// a start shows no others.
+// whether they are committed. What it knew is recorded with a write that follows, so
+// that a start shows no others. What was recorded may be recordEvery older than what
+// was known: a record with every group would cost a page of the file each time, and
+// a start learns the rest from the Primary.
+
+// recordEvery is the least time between two records.
+const recordEvery = 50 * time.Millisecond
 
 // neverRecorded stands for the id of a log in which nothing was ever noted.
 const neverRecorded ID = -1
 
 // NoteCommitted notes that rows up to a head are committed; a write after it records
-// that. It does not block.
+// that, unless one did within the last 50 ms. It does not block.
 func (l *Log) NoteCommitted(h Head) {
 	for {
 		old := l.noted.Load()
@@ -42,11 +50,15 @@ func (l *Log) committedLocked(own *Head) (Head, bool) {
 	if own != nil {
 		return *own, l.recorded >= 0
 	}
-	if h := l.noted.Load(); h != nil && h.ID > l.recorded {
-		return *h, true
+	h := l.noted.Load()
+	if h == nil || h.ID <= l.recorded || l.recorded >= 0 && time.Since(l.recordedAt) < recordEvery {
+		return Head{}, false
 	}
-	return Head{}, false
+	return *h, true
 }
+
+// recordLocked notes what a write has recorded.
+func (l *Log) recordLocked(h Head) { l.recorded, l.recordedAt = h.ID, time.Now() }
 
 func (w *writer) putCommitted(h Head) error { return w.putMeta(metaCommitted, encodeHead(h)) }
 

@@ -53,6 +53,7 @@ type Log struct {
 	promise    atomic.Int64               // as meta has it; changed under mu
 	noted      atomic.Pointer[Head]       // of NoteCommitted
 	recorded   ID                         // of it, as meta has it; under mu
+	recordedAt time.Time                  // when; under mu
 	opened     Head                       // what Committed tells; never changed once the log is open
 
 	readers *readers

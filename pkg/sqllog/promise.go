@@ -142,7 +142,7 @@ func (l *Log) appendLocked(e Epoch, rows []Row) error {
 	}
 	l.raised(raise)
 	if record {
-		l.recorded = committed.ID
+		l.recordLocked(committed)
 	}
 	l.head.Store(&head)
 	l.ckpt.wrote(rowsSize(rows))

@@ -130,7 +130,7 @@ func (l *Log) Remove(ids []ID, c Compaction) error {
 	}
 	l.removed = removed
 	if record {
-		l.recorded = committed.ID
+		l.recordLocked(committed)
 	}
 	l.metrics.removed.Add(int64(len(ids)))
 	l.ckpt.wrote(int64(len(ids)) * rowOverhead)

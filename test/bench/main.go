@@ -56,8 +56,10 @@ func run(c config) error {
 	if err != nil {
 		return err
 	}
-	if err := prepare(conns[0], c); err != nil {
-		return err
+	if c.load != "put" {
+		if err := prepare(conns[0], c); err != nil {
+			return err
+		}
 	}
 	if _, _, err := drive(conns, c, op, c.warmUp); err != nil {
 		return err
