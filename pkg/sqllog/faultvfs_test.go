@@ -17,11 +17,11 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// faultVFS is a file layer of SQLite that passes everything on to the ordinary
+// faultVFS is a file layer of SQLite that passes everything on to the log's own
 // one, fails what a test wants to fail, and remembers what was synced.
 type faultVFS struct {
 	name string
-	base uintptr // the ordinary sqlite3_vfs
+	base uintptr // the sqlite3_vfs that the log uses
 
 	mu    sync.Mutex
 	fail  func(op fileOp) int32 // gives the result code of a failure, or 0
@@ -76,23 +76,17 @@ var (
 	faultCount atomic.Int64
 )
 
-// at gives a pointer to memory that libc manages.
-func at[T any](p uintptr) *T { return (*T)(*(*unsafe.Pointer)(unsafe.Pointer(&p))) }
-
-// cFunc makes a C function pointer of a function that is no closure.
-func cFunc[T any](f T) uintptr {
-	return *(*uintptr)(unsafe.Pointer(&struct{ f T }{f}))
-}
-
-// goFunc makes a C function pointer callable.
-func goFunc[T any](p uintptr) T { return *(*T)(unsafe.Pointer(&struct{ p uintptr }{p})) }
-
 func newFaultVFS(t testing.TB) *faultVFS {
 	t.Helper()
 	tls := libc.NewTLS()
+	layer, err := libc.CString(fileLayer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer libc.Xfree(tls, layer)
 	v := &faultVFS{
 		name:  fmt.Sprintf("fault%d", faultCount.Add(1)),
-		base:  sqlite3.Xsqlite3_vfs_find(tls, 0),
+		base:  sqlite3.Xsqlite3_vfs_find(tls, layer),
 		disks: map[string]*disk{},
 	}
 	size := unsafe.Sizeof(sqlite3.Tsqlite3_vfs{})

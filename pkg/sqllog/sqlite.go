@@ -1,6 +1,7 @@
 package sqllog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -31,8 +32,8 @@ const sqliteSize = "SELECT c.page_count, f.freelist_count, s.page_size " +
 func sqliteDSN(cfg Config, mode string, params ...string) string {
 	q := url.Values{}
 	q.Set("mode", mode)
-	if cfg.vfs != "" {
-		q.Set("vfs", cfg.vfs)
+	if layer := cmp.Or(cfg.vfs, fileLayer()); layer != "" {
+		q.Set("vfs", layer)
 	}
 	for i := 0; i+1 < len(params); i += 2 {
 		q.Add(params[i], params[i+1])
