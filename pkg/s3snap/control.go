@@ -27,6 +27,7 @@ type Control struct {
 	self        elect.NodeID
 	incarnation uint64
 	log         logrus.FieldLogger
+	known       known
 }
 
 // NewControl is for the node with a disk, in a process; log nil means logrus'
@@ -73,7 +74,7 @@ var errAgain = errors.New("object has changed meanwhile")
 // had the prefix so far.
 func (c *Control) Read(ctx context.Context) (out elect.Cluster, err error) {
 	err = c.few(ctx, func() error {
-		file, err := readCluster(ctx, c.store)
+		file, _, err := c.readCluster(ctx)
 		if err != nil {
 			return noCluster(err)
 		}
@@ -102,13 +103,18 @@ func noCluster(err error) error {
 }
 
 // update changes cluster.json. change may be called several times.
-func (c *Control) update(ctx context.Context, change func(*clusterFile) error) (out elect.Cluster, err error) {
-	// One nonce for all tries: the first one may take effect after the second one
-	// has looked. And one for each change, so that no content comes twice: some
-	// stores compare contents.
-	nonce, tried := newNonce(), false
+func (c *Control) update(ctx context.Context, change func(*clusterFile) error) (elect.Cluster, error) {
+	return c.swap(ctx, newNonce(), false, change)
+}
+
+// swap is update for a change with a nonce, that was tried before or not.
+//
+// There is one nonce for all tries: the first one may take effect after the second
+// one has looked. And one for each change, so that no content comes twice: some
+// stores compare contents.
+func (c *Control) swap(ctx context.Context, nonce string, tried bool, change func(*clusterFile) error) (out elect.Cluster, err error) {
 	err = c.few(ctx, func() error {
-		file, info, err := readClusterInfo(ctx, c.store)
+		file, info, err := c.readCluster(ctx)
 		if err != nil {
 			return noCluster(err)
 		}
@@ -121,12 +127,28 @@ func (c *Control) update(ctx context.Context, change func(*clusterFile) error) (
 		}
 		file.Nonce, tried = nonce, true
 		out = file.voters()
-		return swapped(putJSON(ctx, c.store, clusterKey, file, object.Condition{IfVersion: info.Version}))
+		return c.swapCluster(ctx, file, info.Version)
 	})
 	if err != nil {
 		return elect.Cluster{}, err
 	}
 	return out, nil
+}
+
+// updateKnown is update, first from what is known of cluster.json. next gives the
+// change for that try, and another one for those after it.
+func (c *Control) updateKnown(ctx context.Context, next func() func(*clusterFile) error) (elect.Cluster, error) {
+	nonce := newNonce()
+	file, version := c.known.cluster()
+	if version == "" || next()(&file) != nil {
+		return c.swap(ctx, nonce, false, next())
+	}
+	file.Nonce = nonce
+	err := c.swapCluster(ctx, file, version)
+	if err == nil {
+		return file.voters(), nil
+	}
+	return c.swap(ctx, nonce, !errors.Is(err, errAgain), next())
 }
 
 // swapped turns a failed compare-and-swap into errAgain.
@@ -167,21 +189,23 @@ func (c *Control) RaiseKnown(ctx context.Context, known sqllog.Epoch, rule elect
 
 // raise raises the epoch unless refuse has a reason against it.
 func (c *Control) raise(ctx context.Context, above sqllog.Epoch, rule elect.Rule, refuse func(*clusterFile) error) (elect.Cluster, error) {
-	first := int64(-1)
-	return c.update(ctx, func(f *clusterFile) error {
-		if err := refuse(f); err != nil {
-			return err
+	return c.updateKnown(ctx, func() func(*clusterFile) error {
+		first := int64(-1)
+		return func(f *clusterFile) error {
+			if err := refuse(f); err != nil {
+				return err
+			}
+			if first >= 0 && f.Epoch != first {
+				return fmt.Errorf("%w: epoch %d is asked for", ErrConflict, f.Epoch)
+			}
+			first = f.Epoch
+			c.claim(f, rule, 0)
+			f.Epoch = max(f.Epoch, int64(above)) + 1
+			if *f.Quorum == *f.QuorumBefore {
+				f.setRule(rule, elect.Rule(*f.Quorum))
+			}
+			return nil
 		}
-		if first >= 0 && f.Epoch != first {
-			return fmt.Errorf("%w: epoch %d is asked for", ErrConflict, f.Epoch)
-		}
-		first = f.Epoch
-		c.claim(f, rule, 0)
-		f.Epoch = max(f.Epoch, int64(above)) + 1
-		if *f.Quorum == *f.QuorumBefore {
-			f.setRule(rule, elect.Rule(*f.Quorum))
-		}
-		return nil
 	})
 }
 

@@ -117,6 +117,48 @@
 // a higher epoch. A log that has seen an epoch above 1 begins no cluster on an empty
 // prefix: it has been given the wrong one.
 //
+// # What a takeover asks of object storage
+//
+// All clients wait for a new Primary, so what does not depend on an answer does not
+// wait for it. One after the other there are, as a rule:
+//
+//	election      elector.json is read, and cluster.json beside it; the lock is
+//	              taken; the epoch is raised
+//	hand-over     the epoch is raised
+//	then, Lead    1 cluster.json, bootstrap.snapshot, floor.json, the names of
+//	                snapshots and of chunks near the log's head
+//	              2 the newest snapshot's manifest, the newest chunk
+//	              3 each chunk of rows that the chain lacks, if any
+//	              4 the epoch row's chunk
+//
+// What goes together, and why it may:
+//
+//   - The lock and the epoch are changed from what is known of their objects, be it
+//     by a read or by a write of this node. A compare-and-swap says whether that is
+//     what is there; if not, it is read.
+//   - cluster.json beside the chain: the epoch was raised before Lead was called,
+//     and that is the order that matters. Here the file only says whether the prefix
+//     is this cluster's, and the chain's base, which never changes. It is judged
+//     first, and if it is refused nothing is done with the rest.
+//   - The names of chunks beside the rest: what is read of the chain's end may be old
+//     when it is used, in whatever order. The epoch row's chunk is created after what
+//     was read or not at all, and if the position is taken all is read again [15, 16].
+//   - The floor beside the names of chunks: a chunk above a floor that was read later
+//     was created while its position was open. One that was read earlier, as a start
+//     used to, leaves MinChunkAge between the two.
+//   - The floor beside the names of snapshots: names that were read later have a
+//     snapshot at the floor or above. If they were read earlier and have none, floor
+//     and names are read again in this order.
+//   - The newest chunk beside the manifest: it counts only if it turns out to be above
+//     the snapshot, or above the chain's start where there is none.
+//   - The clock that says since when the end was in sight is read before all of it
+//     [12].
+//
+// These stay in order: the promise, under which the log stands still, before
+// anything is read; the names of chunks before a chunk; what the chain lacks, one
+// PUT at a time [9], before the epoch row [16]; its chunk before its row in the log
+// [17]. TestTripsOfATakeover and TestTripsOfAnElection count.
+//
 // # Snapshots
 //
 // A snapshot at ID is made from the log while removal is held, at the end of the

@@ -95,7 +95,11 @@ func (s *starter) join(ctx context.Context) error {
 	if err := s.mayUse(cluster); err != nil {
 		return err
 	}
-	if err := checkBootstrap(ctx, s.cfg.Store, cluster); err != nil || len(cluster.Members) > 0 {
+	bootstrap, err := bootstrapVersion(ctx, s.cfg.Store)
+	if err != nil {
+		return err
+	}
+	if err := cluster.mayHave(bootstrap); err != nil || len(cluster.Members) > 0 {
 		return err
 	}
 	return s.claim(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/kinsy/kinsy/pkg/elect"
 	"github.com/kinsy/kinsy/pkg/s3snap/object"
@@ -28,8 +29,11 @@ type lockFile struct {
 }
 
 // Observe reads who holds the Elector's lock. It is the zero Lock if nobody ever
-// has.
+// has. Beside it, it reads cluster.json, which a Raise that follows then knows.
 func (c *Control) Observe(ctx context.Context) (l Lock, err error) {
+	var beside sync.WaitGroup
+	beside.Go(func() { _, _, _ = c.readCluster(ctx) })
+	defer beside.Wait()
 	err = c.few(ctx, func() error {
 		l, _, err = c.readLock(ctx)
 		return err
@@ -41,6 +45,7 @@ func (c *Control) readLock(ctx context.Context) (Lock, object.Info, error) {
 	var f lockFile
 	info, err := readJSON(ctx, c.store, electorKey, &f)
 	if errors.Is(err, object.ErrNotFound) {
+		c.known.setLock(Lock{}, object.Info{})
 		return Lock{}, object.Info{}, nil
 	}
 	if err != nil {
@@ -53,6 +58,7 @@ func (c *Control) readLock(ctx context.Context) (Lock, object.Info, error) {
 	if err != nil {
 		return Lock{}, object.Info{}, fmt.Errorf("%w: %s: %w", ErrCorruptChain, electorKey, err)
 	}
+	c.known.setLock(l, info)
 	return l, info, nil
 }
 
@@ -79,26 +85,39 @@ func (c *Control) Release(ctx context.Context, held Lock) error {
 }
 
 func (c *Control) swapLock(ctx context.Context, from, to Lock) (Lock, error) {
+	state, known := c.known.lockState(from)
 	tried := false
 	err := c.few(ctx, func() error {
-		there, info, err := c.readLock(ctx)
-		switch {
-		case err != nil:
-			return err
-		case tried && there == to:
-			return nil // the answer was lost
-		case there != from:
-			return fmt.Errorf("%w: node %s holds the lock", ErrConflict, there.Holder)
+		if !known {
+			there, info, err := c.readLock(ctx)
+			switch {
+			case err != nil:
+				return err
+			case tried && there == to:
+				return nil // the answer was lost
+			case there != from:
+				return fmt.Errorf("%w: node %s holds the lock", ErrConflict, there.Holder)
+			}
+			state = info
 		}
-		f := lockFile{Format: formatVersion, Incarnation: formatHex(to.Incarnation), Seq: to.Seq}
-		if to.Holder != 0 {
-			f.Node = to.Holder.String()
-		}
-		tried = true
-		return swapped(putJSON(ctx, c.store, electorKey, f, unchanged(info)))
+		known, tried = false, true
+		return c.putLock(ctx, to, state)
 	})
 	if err != nil {
 		return Lock{}, err
 	}
 	return to, nil
+}
+
+// putLock writes the lock where its object is in a state.
+func (c *Control) putLock(ctx context.Context, to Lock, from object.Info) error {
+	f := lockFile{Format: formatVersion, Incarnation: formatHex(to.Incarnation), Seq: to.Seq}
+	if to.Holder != 0 {
+		f.Node = to.Holder.String()
+	}
+	version, err := putJSONVersion(ctx, c.store, electorKey, f, unchanged(from))
+	if err == nil {
+		c.known.setLock(to, object.Info{Version: version})
+	}
+	return swapped(err)
 }

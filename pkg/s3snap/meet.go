@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/kinsy/kinsy/pkg/s3snap/object"
 	"github.com/kinsy/kinsy/pkg/sqllog"
@@ -69,38 +70,26 @@ const movedTries = 3
 
 // compare reads the chain around the log's head.
 func compare(ctx context.Context, store object.Store, log *sqllog.Log) (relation, error) {
-	cluster, err := readCluster(ctx, store)
-	if errors.Is(err, object.ErrNotFound) {
+	c := &comparison{store: store, log: log, head: log.Head()}
+	err := c.look(ctx)
+	if c.none {
 		return relation{found: true}, nil
 	}
 	if err != nil {
 		return relation{}, err
 	}
-	if id := log.Identity().Cluster; cluster.cluster() != id {
-		return relation{}, fmt.Errorf("%w: the prefix is of cluster %s, the log of %016x; use another prefix or another data folder",
-			ErrOtherCluster, cluster.ClusterID, id)
-	}
-	if err := checkBootstrap(ctx, store, cluster); err != nil {
+	if err := c.cluster.mayHave(c.bootstrap); err != nil {
 		return relation{}, err
 	}
-	c := &comparison{store: store, log: log, head: log.Head(), cluster: cluster}
 	rel, err := c.run(ctx)
-	rel.cluster = cluster
+	rel.cluster = c.cluster
 	return rel, err
 }
 
-// checkBootstrap refuses a snapshot placed on a prefix that has a history of its
-// own; the one that it was started from may stay.
-func checkBootstrap(ctx context.Context, store object.Store, cluster clusterFile) error {
-	src, info, err := store.Get(ctx, bootstrapKey, 0, 0)
-	if errors.Is(err, object.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	_ = src.Close()
-	if info.Version != cluster.Bootstrap {
+// mayHave refuses a snapshot placed on a prefix that has a history of its own; the
+// one that it was started from may stay.
+func (c clusterFile) mayHave(bootstrap string) error {
+	if bootstrap != "" && bootstrap != c.Bootstrap {
 		return fmt.Errorf("%w; remove it, or use another prefix", ErrBootstrap)
 	}
 	return nil
@@ -108,16 +97,28 @@ func checkBootstrap(ctx context.Context, store object.Store, cluster clusterFile
 
 // comparison is one run of compare.
 type comparison struct {
-	store   object.Store
-	log     *sqllog.Log
-	head    sqllog.Head
-	cluster clusterFile
-	low     sqllog.Head // where the chunks that are looked at begin
-	firsts  []sqllog.ID // positions of chunks near the head, and of one beyond it
+	survey
+	store  object.Store
+	log    *sqllog.Log
+	head   sqllog.Head
+	low    sqllog.Head // where the chunks that are looked at begin
+	firsts []sqllog.ID // positions of chunks near the head, and of one beyond it
+	ahead  aheadChunk  // the chunk that search begins with, as a rule
+}
+
+// aheadChunk is one that was read before it was known that it is wanted.
+type aheadChunk struct {
+	first sqllog.ID // 0 for none
+	chunk chunk
+	err   error
 }
 
 func (c *comparison) run(ctx context.Context) (relation, error) {
-	ok, err := c.begin(ctx)
+	near := c.near
+	if c.far.all {
+		near = c.far
+	}
+	ok, err := c.begin(ctx, near)
 	if err != nil {
 		return relation{}, err
 	}
@@ -126,54 +127,63 @@ func (c *comparison) run(ctx context.Context) (relation, error) {
 	}
 	// As a rule the log ends where the chain does, and there may be a million small
 	// chunks before that.
-	for window := nearWindow; ; window *= 16 {
-		after := max(c.low.ID, c.head.ID-window)
-		if err := c.list(ctx, after); err != nil {
-			return relation{}, fmt.Errorf("list chunks: %w", err)
-		}
+	near = near.above(c.low.ID)
+	for window := max(nearWindow, c.head.ID-near.after); ; {
+		c.firsts = near.firsts
 		rel, ok, err := c.search(ctx)
 		switch {
 		case err != nil:
 			return relation{}, err
 		case ok:
 			return rel, nil
-		case after == c.low.ID:
+		case near.after == c.low.ID:
 			return c.below(ctx)
 		}
-	}
-}
-
-// nearWindow is how many rows below the log's head chunks are looked for first.
-const nearWindow = sqllog.ID(1024)
-
-// list finds the chunks from a row on, up to the first one beyond the log's head.
-func (c *comparison) list(ctx context.Context, after sqllog.ID) error {
-	c.firsts = c.firsts[:0]
-	err := c.store.List(ctx, chunkPrefix, chunkKey(after), func(info object.Info) error {
-		first, ok := parseChunkKey(info.Key)
-		if !ok {
-			return nil
+		window *= 16
+		if near, err = listChunks(ctx, c.store, max(c.low.ID, c.head.ID-window), c.head.ID, 0); err != nil {
+			return relation{}, err
 		}
-		if c.firsts = append(c.firsts, first); first > c.head.ID {
-			return errFound
-		}
-		return nil
-	})
-	if errors.Is(err, errFound) {
-		return nil
 	}
-	return err
 }
 
 // begin finds the newest point at or below the log's head from which chunks are
 // sure to be there: a snapshot, or the start. It reports false if there is none.
-func (c *comparison) begin(ctx context.Context) (bool, error) {
-	c.low = sqllog.Head{Revision: 1}
-	near, ok, err := c.cluster.newestAt(ctx, c.store, c.head.ID)
-	if err != nil || ok {
-		c.low = near
-		return ok, err
+// Meanwhile it reads the chunk that will be wanted first if the newest one near the
+// head is above that point.
+func (c *comparison) begin(ctx context.Context, near chunkList) (ok bool, err error) {
+	within, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var reading sync.WaitGroup
+	if first, ok := near.newest(c.head.ID); ok && first > c.start() {
+		c.ahead.first = first
+		reading.Go(func() { c.ahead.chunk, c.ahead.err = readChunk(within, c.store, chunkKey(first)) })
 	}
+	if ok, err = c.lowest(ctx); err != nil || !ok {
+		cancel()
+	}
+	reading.Wait()
+	return ok, err
+}
+
+// start is the id after which the chain is there, or was when it was asked for.
+func (c *comparison) start() sqllog.ID { return max(c.floor, sqllog.ID(c.cluster.Base)) }
+
+// lowest sets low.
+func (c *comparison) lowest(ctx context.Context) (bool, error) {
+	c.low = sqllog.Head{Revision: 1}
+	near, ok, err := c.cluster.newestOf(ctx, c.store, c.manifests, c.start(), c.head.ID)
+	if err != nil {
+		return false, err
+	}
+	if ok {
+		c.low = near
+		return true, nil
+	}
+	if c.start() == 0 {
+		return true, nil
+	}
+	// The names may be older than the floor that was read beside them. This asks
+	// for one after the other.
 	manifests, start, err := c.cluster.snapshots(ctx, c.store)
 	if err != nil {
 		return false, err
@@ -194,7 +204,7 @@ func (c *comparison) search(ctx context.Context) (relation, bool, error) {
 		next++
 	}
 	for i := next - 1; i >= 0; i-- {
-		k, err := readChunk(ctx, c.store, chunkKey(c.firsts[i]))
+		k, err := c.read(ctx, c.firsts[i])
 		if errors.Is(err, object.ErrNotFound) {
 			err = fmt.Errorf("%w: %w", errMoved, err)
 		}
@@ -210,6 +220,15 @@ func (c *comparison) search(ctx context.Context) (relation, bool, error) {
 		}
 	}
 	return relation{}, false, nil
+}
+
+// read reads a chunk, unless begin has.
+func (c *comparison) read(ctx context.Context, first sqllog.ID) (chunk, error) {
+	if got := c.ahead; got.first == first {
+		c.ahead = aheadChunk{}
+		return got.chunk, got.err
+	}
+	return readChunk(ctx, c.store, chunkKey(first))
 }
 
 // around is the relation where a chunk agrees with the log in its first rows.

@@ -112,11 +112,13 @@ func (n *member) append(count int) []sqllog.Row {
 }
 
 // commit writes rows and brings them to the chain.
-func (n *member) commit(count int) {
+func (n *member) commit(count int) []sqllog.Row {
 	n.t.Helper()
-	if err := n.archive.Commit(n.append(count)); err != nil {
+	rows := n.append(count)
+	if err := n.archive.Commit(rows); err != nil {
 		n.t.Fatal(err)
 	}
+	return rows
 }
 
 // catchUp brings a Replica to the chain's end.

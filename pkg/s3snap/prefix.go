@@ -72,19 +72,11 @@ func (c clusterFile) snapshots(ctx context.Context, store object.Store) (all []M
 	return all, start, nil
 }
 
-// newestAt finds the newest snapshot of the cluster at or below an id from which the
-// chain is there. It reads one manifest as a rule: an election waits for it.
-func (c clusterFile) newestAt(ctx context.Context, store object.Store, id sqllog.ID) (head sqllog.Head, ok bool, err error) {
-	floor, err := readFloorAgain(ctx, store)
-	if err != nil {
-		return head, false, err
-	}
-	keys, err := manifestKeys(ctx, store)
-	if err != nil {
-		return head, false, err
-	}
-	start := max(floor, sqllog.ID(c.Base))
-	for _, key := range slices.Backward(keys) {
+// newestOf finds the newest snapshot of the cluster among manifests that is at an id
+// or below, and from which the chain is there, as it is after start. It reads one
+// manifest as a rule: an election waits for it.
+func (c clusterFile) newestOf(ctx context.Context, store object.Store, manifests []string, start, id sqllog.ID) (head sqllog.Head, ok bool, err error) {
+	for _, key := range slices.Backward(manifests) {
 		if key > manifestKey(id) || key < manifestKey(start) {
 			continue
 		}
@@ -229,12 +221,18 @@ func createJSON(ctx context.Context, store object.Store, key string, v any) erro
 }
 
 func putJSON(ctx context.Context, store object.Store, key string, v any, cond object.Condition) error {
+	_, err := putJSONVersion(ctx, store, key, v, cond)
+	return err
+}
+
+// putJSONVersion is putJSON that tells the version of what was written.
+func putJSONVersion(ctx context.Context, store object.Store, key string, v any, cond object.Condition) (version string, err error) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if _, err = store.Put(ctx, key, append(body, '\n'), cond); err != nil {
-		return fmt.Errorf("write %s: %w", key, err)
+	if version, err = store.Put(ctx, key, append(body, '\n'), cond); err != nil {
+		return "", fmt.Errorf("write %s: %w", key, err)
 	}
-	return nil
+	return version, nil
 }
