@@ -73,6 +73,7 @@ func scramble(db []byte, from, to int, rng *rand.Rand) []byte {
 // TestDamagedDatabaseIsRefusedAndLeftAlone starts a store on a damaged file. It must end with a message that says what is
 // still readable, and change nothing.
 func TestDamagedDatabaseIsRefusedAndLeftAlone(t *testing.T) {
+	t.Parallel()
 	s := takeSample(t)
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
@@ -144,6 +145,7 @@ func (s sample) compare(ctx context.Context, c *clientv3.Client, tolerated func(
 // TestDamagedPageIsFoundBeforeItIsServed takes single pages away. A page of the index is missed at the start. A page that
 // holds a part of a long value only is missed when the value is read, and then the read fails; it never gives wrong bytes.
 func TestDamagedPageIsFoundBeforeItIsServed(t *testing.T) {
+	t.Parallel()
 	s := takeSample(t)
 	rng := rand.New(rand.NewPCG(*flagSeed, 7))
 	refused, served := 0, 0
@@ -172,6 +174,7 @@ func TestDamagedPageIsFoundBeforeItIsServed(t *testing.T) {
 // TestTornWriteAheadLogGivesABeginningOfTheHistory damages the write-ahead log of a killed store. What was in it is lost by
 // that; the store must start with a whole beginning of its history, or refuse.
 func TestTornWriteAheadLogGivesABeginningOfTheHistory(t *testing.T) {
+	t.Parallel()
 	p := newPatient(t, t.TempDir(), process.ProfileEtcd)
 	s := newSquad("torn", 16, p.Clients(t, 4), *flagSeed, true)
 	s.Start(t.Context())

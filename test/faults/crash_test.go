@@ -51,6 +51,7 @@ type soak struct {
 // TestKill9LosesNoAcknowledgedWrite kills a store under load, starts it again, and compares its history with what clients
 // and watchers were told. The rounds share one store; the API profile alternates.
 func TestKill9LosesNoAcknowledgedWrite(t *testing.T) {
+	t.Parallel()
 	dir, err := os.MkdirTemp("", "kinsy-crash-")
 	ok(t, err)
 	t.Cleanup(func() {
@@ -68,6 +69,7 @@ func TestKill9LosesNoAcknowledgedWrite(t *testing.T) {
 
 // TestPowerFailureLosesNoAcknowledgedWrite is the same for a machine that stops: what was not synced is lost too.
 func TestPowerFailureLosesNoAcknowledgedWrite(t *testing.T) {
+	t.Parallel()
 	d := ext4(t, 512)
 	s := newSoak(t, d.data(), max(*flagRounds/4, 3))
 	s.crash = func() error { return errors.Join(s.n.Proc.Freeze(), d.cut()) }

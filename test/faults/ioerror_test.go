@@ -29,6 +29,7 @@ func limitFiles(pid int, on bool) error {
 
 // TestFailingWritesAreRefusedAndReadsServed has the operating system refuse every write to a file for a while.
 func TestFailingWritesAreRefusedAndReadsServed(t *testing.T) {
+	t.Parallel()
 	for _, api := range []string{process.ProfileNetsy, process.ProfileEtcd} {
 		t.Run(api, func(t *testing.T) {
 			p := newPatient(t, t.TempDir(), api)
@@ -42,6 +43,7 @@ func TestFailingWritesAreRefusedAndReadsServed(t *testing.T) {
 
 // TestImmutableFilesAreRefusedAndReadsServed makes the files of the log immutable for a while.
 func TestImmutableFilesAreRefusedAndReadsServed(t *testing.T) {
+	t.Parallel()
 	d := ext4(t, 64)
 	p := newPatient(t, d.data(), process.ProfileEtcd)
 	set := func(on bool) error {
@@ -56,6 +58,7 @@ func TestImmutableFilesAreRefusedAndReadsServed(t *testing.T) {
 // TestDeadDiskIsReportedAndLosesNothing takes the disk away for good under writers. The process stays and says what is
 // wrong; another one on the same disk, once that is back, has every acknowledged write.
 func TestDeadDiskIsReportedAndLosesNothing(t *testing.T) {
+	t.Parallel()
 	d := ext4(t, 64)
 	p := newPatient(t, d.data(), process.ProfileEtcd)
 	cut := func() error { return errors.Join(p.Proc.Freeze(), d.cut(), p.Proc.Thaw()) }
@@ -74,6 +77,7 @@ func TestDeadDiskIsReportedAndLosesNothing(t *testing.T) {
 // TestDeletedWriteAheadLogIsMovedIntoTheDatabaseAtTheEnd deletes the write-ahead log of a store that runs. An orderly end
 // must still bring all of it into the database.
 func TestDeletedWriteAheadLogIsMovedIntoTheDatabaseAtTheEnd(t *testing.T) {
+	t.Parallel()
 	p := newPatient(t, t.TempDir(), process.ProfileEtcd)
 	s := newSquad("deleted", 16, p.Clients(t, 4), *flagSeed, true)
 	s.Start(t.Context())

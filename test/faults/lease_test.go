@@ -49,6 +49,7 @@ func deletion(ctx context.Context, c *clientv3.Client, key string, after int64) 
 
 // TestLeaseSurvivesKill9AndExpiresAfterItsFullTTL kills a store half-way through a lease, in both profiles.
 func TestLeaseSurvivesKill9AndExpiresAfterItsFullTTL(t *testing.T) {
+	t.Parallel()
 	for _, api := range []string{process.ProfileNetsy, process.ProfileEtcd} {
 		t.Run(api, func(t *testing.T) {
 			t.Parallel()
@@ -87,6 +88,7 @@ func TestLeaseSurvivesKill9AndExpiresAfterItsFullTTL(t *testing.T) {
 
 // TestLeasesAfterKill9AreThoseBefore kills a store that has leases which were revoked, kept alive, and left.
 func TestLeasesAfterKill9AreThoseBefore(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, t.TempDir(), process.ProfileEtcd)
 	ok(t, n.Start())
 	c := n.Client(t)

@@ -20,6 +20,7 @@ const (
 // answers, revisions included, must be those of one sequence of operations. What became of writes without an answer is
 // read from the store's history at the end.
 func TestHistoriesAreLinearizable(t *testing.T) {
+	t.Parallel()
 	for _, api := range []string{process.ProfileNetsy, process.ProfileEtcd} {
 		t.Run(api, func(t *testing.T) {
 			n := newNode(t, t.TempDir(), api)

@@ -14,6 +14,7 @@ import (
 
 // TestConformance runs the suite of all object stores on the server, without and with client-side encryption.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	for name, key := range map[string]string{"plain": "", "encrypted": newKey("k")} {
 		t.Run(name, func(t *testing.T) {
 			var file string
@@ -40,6 +41,7 @@ func TestConformance(t *testing.T) {
 
 // TestProbePasses probes the server directly and through faults that a client must bear or name.
 func TestProbePasses(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s, err := object.Open(t.Context(), w.config(w.proxy.URL(), ""))
 	ok(t, err)

@@ -43,6 +43,7 @@ type soak struct {
 // TestEmptyDiskCrashes ends a store under load, deletes its data folder, and starts it again from object storage. With
 // quorum 0 that is kill -9; where the commit rule is the local disk it is SIGTERM, after which everything is uploaded.
 func TestEmptyDiskCrashes(t *testing.T) {
+	t.Parallel()
 	rounds := int(number(envRounds, 50))
 	t.Run("quorum 0, kill -9", func(t *testing.T) {
 		s := newSoak(t, quorumStore)

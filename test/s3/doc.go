@@ -28,8 +28,11 @@
 //	KINSY_TEST_BINARY  a kinsy binary to use instead of building one
 //	KINSY_S3_MINUTES   minutes of TestFaultsForMinutes (1)
 //	KINSY_S3_ROUNDS    rounds of TestEmptyDiskCrashes (50)
+//	KINSY_S3_HELD_ROWS rows of TestSnapshotHoldsUpNoWrite (200000); its time is in proportion, so that the writes in a snapshot are too
 //	KINSY_S3_SLOW      a machine that is slow or busy: throughput and the times of writes beside snapshots are only logged, and the
 //	                   restore may take longer
+//
+// Tests that wait for faults and processes most of the time run beside each other; those that measure speed run alone before.
 //
 // The flag -seed gives the random choices (else the time); a failure names it. The moments of kills depend on the machine too.
 package s3

@@ -31,6 +31,7 @@ func keyFile(t *testing.T, lines ...string) string {
 // TestEncryptionAndRotation writes with one key, goes on with another, and restores with both. Neither a node without the
 // old key nor one without any may start, and no plaintext is in the store.
 func TestEncryptionAndRotation(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	first, second := newKey("first"), newKey("second")
 	n := w.node(quorumStore)

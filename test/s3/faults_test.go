@@ -66,6 +66,7 @@ func plans() []faultproxy.Plan {
 // killed now and then, with and without its disk. Nothing acknowledged may be lost, nothing may be stuck once the faults
 // stop, and /readyz must tell the truth throughout.
 func TestFaultsForMinutes(t *testing.T) {
+	t.Parallel()
 	length := time.Duration(number(envMinutes, 1) * float64(time.Minute))
 	s := newSiege(t)
 	steady := history.NewFollower("", 1)

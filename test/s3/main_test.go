@@ -22,9 +22,10 @@ import (
 )
 
 const (
-	envMinutes = "KINSY_S3_MINUTES"
-	envRounds  = "KINSY_S3_ROUNDS"
-	envSlow    = "KINSY_S3_SLOW"
+	envMinutes  = "KINSY_S3_MINUTES"
+	envRounds   = "KINSY_S3_ROUNDS"
+	envHeldRows = "KINSY_S3_HELD_ROWS"
+	envSlow     = "KINSY_S3_SLOW"
 )
 
 // stopLimit is how long kinsy may take to end after SIGTERM, its last upload included.

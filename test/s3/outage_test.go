@@ -53,6 +53,7 @@ func requireFill(t *testing.T, c *clientv3.Client, prefix string, count int) {
 // TestStartsWhileStoreIsDown starts a node with an intact disk and a local commit rule while the store is down. It serves,
 // and what it wrote meanwhile is uploaded when the store is back.
 func TestStartsWhileStoreIsDown(t *testing.T) {
+	t.Parallel()
 	for _, outage := range outages() {
 		t.Run(outage.Name, func(t *testing.T) {
 			w := newWorld(t)
@@ -105,6 +106,7 @@ func (w *world) awaitUploaded(revision int64) error {
 // TestFreshNodeWaitsForStore starts a node without a disk while the store is down. It waits and says so; it must not begin
 // a history of its own. When the store is back it serves what is there.
 func TestFreshNodeWaitsForStore(t *testing.T) {
+	t.Parallel()
 	for _, quorum := range []int{quorumStore, quorumLocal} {
 		for _, outage := range outages() {
 			t.Run(fmt.Sprintf("quorum %d, %s", quorum, outage.Name), func(t *testing.T) {
@@ -137,6 +139,7 @@ func TestFreshNodeWaitsForStore(t *testing.T) {
 // TestOutageIsToldAndOver takes the store away from a node in quorum 0 under the eyes of one client: writes fail with the
 // errors that clients know, /readyz and serializable reads tell what they should, and all is well afterwards.
 func TestOutageIsToldAndOver(t *testing.T) {
+	t.Parallel()
 	for _, outage := range outages() {
 		t.Run(outage.Name, func(t *testing.T) {
 			w := newWorld(t)

@@ -18,6 +18,7 @@ import (
 // TestSnapshotsAndRetention writes through several snapshots, makes everything in the store look old, and requires that
 // retention deletes what the oldest kept snapshot covers, and that what is left is enough to start from.
 func TestSnapshotsAndRetention(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	n := w.node(quorumStore, "--snapshot-rows", "300", "--snapshot-retention", "2", "--snapshot-retention-time", "1h")
 	ok(t, n.Start())

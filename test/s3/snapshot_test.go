@@ -22,9 +22,9 @@ import (
 
 const (
 	heldRows    = 200_000 // in the log while snapshots are taken
+	heldShare   = 50      // a snapshot begins when so much of heldRows is written since the last one began: after about 20 s
 	heldWriters = 4
 	heldPace    = 20 * time.Millisecond  // of each writer
-	heldEvery   = "4000"                 // rows between the beginnings of two snapshots: about 20 s
 	heldAfter   = 500 * time.Millisecond // after a snapshot, for the retention that follows it
 	heldLeast   = 50                     // writes on each side of a round; far fewer come while a snapshot holds them up
 	// heldBar is what a snapshot may add to the time of a write.
@@ -62,9 +62,10 @@ func TestSnapshotHoldsUpNoWrite(t *testing.T) {
 
 func holdUp(t *testing.T, quorum int) {
 	url := "file://" + filepath.Join(t.TempDir(), "store")
-	n := newNode(t, "--object-store", url, "--quorum", fmt.Sprint(quorum), "--snapshot-rows", heldEvery, "--upload-interval", "100ms")
+	rows := int(number(envHeldRows, heldRows)) / fillTxn * fillTxn
+	n := newNode(t, "--object-store", url, "--quorum", fmt.Sprint(quorum), "--snapshot-rows", fmt.Sprint(rows/heldShare), "--upload-interval", "100ms")
 	ok(t, n.Start())
-	ok(t, fillRows(t.Context(), n.Clients(t, 4), "/held/", heldRows, noise()))
+	ok(t, fillRows(t.Context(), n.Clients(t, 4), "/held/", rows, noise()))
 	store, err := object.Open(t.Context(), object.Config{URL: url})
 	ok(t, err)
 	defer object.Close(store)

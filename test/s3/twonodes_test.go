@@ -24,6 +24,7 @@ const (
 // TestTwoNodesOnOnePrefix starts a second process on the prefix of one that serves, each with a data folder of its own
 // and clients of its own. From the takeover on exactly one acknowledges: the other is fenced, says so and ends.
 func TestTwoNodesOnOnePrefix(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.proxy.Set(faultproxy.Plan{Latency: twoLatency})
 	first, second := w.node(quorumStore), w.node(quorumStore)
@@ -43,6 +44,7 @@ func TestTwoNodesOnOnePrefix(t *testing.T) {
 // TestTwoNodesStartAtOnce starts both at the same time, with clients at both from the beginning: one of them ends, the
 // other serves. On a prefix with a history the loser is fenced; on an empty one it may also be too late for a cluster.
 func TestTwoNodesStartAtOnce(t *testing.T) {
+	t.Parallel()
 	for _, used := range []bool{true, false} {
 		for round := range startsAtOnce {
 			t.Run(fmt.Sprintf("used %t, %d", used, round), func(t *testing.T) { startBoth(t, used) })

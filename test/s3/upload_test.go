@@ -15,6 +15,7 @@ import (
 // TestAsyncUploadSurvivesDiskLoss writes with the local commit rule through faults of the store, waits until all is
 // uploaded, and takes the process and the disk away.
 func TestAsyncUploadSurvivesDiskLoss(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	n := w.node(quorumLocal, "--upload-interval", "50ms", "--upload-bytes", "16384")
 	ok(t, n.Start())
@@ -43,6 +44,7 @@ func TestAsyncUploadSurvivesDiskLoss(t *testing.T) {
 // one with a copy of its disk go on in the store. When the first comes back its rows contradict the chain: they are set
 // aside, where an operator finds them, and it serves what the chain says.
 func TestDisagreeingLogIsSetAside(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	first := w.node(quorumLocal, "--upload-interval", "50ms")
 	ok(t, first.Start())

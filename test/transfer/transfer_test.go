@@ -30,7 +30,10 @@ var (
 func each(t *testing.T, test func(t *testing.T, seed uint64)) {
 	for i := range *flagHistories {
 		seed := *flagSeed + uint64(i)
-		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) { test(t, seed) })
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			t.Parallel()
+			test(t, seed)
+		})
 	}
 }
 
@@ -83,6 +86,7 @@ func restored(t *testing.T, file string) *peer {
 // etcd's hashes are compared after a restart: until then it answers some from
 // what it remembers of its compactions.
 func TestEtcdToKinsy(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, seed uint64) {
 		dir := t.TempDir()
 		etcd := startEtcd(t, dir)
@@ -165,6 +169,7 @@ func fetchKeys(t *testing.T, etcd *peer, want state) {
 }
 
 func TestKinsyToEtcd(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, seed uint64) {
 		k := startKinsy(t, filepath.Join(t.TempDir(), "kinsy.db"), server.ProfileEtcd)
 		writeAll(t, k.peer, seed, *flagChanges)
@@ -230,6 +235,7 @@ func throughJSON(t *testing.T, k *kinsy, want state) {
 // TestPush writes a history into running servers, one of which takes one key at a
 // time.
 func TestPush(t *testing.T) {
+	t.Parallel()
 	source := startKinsy(t, filepath.Join(t.TempDir(), "kinsy.db"), server.ProfileEtcd)
 	write(t, source.peer, *flagSeed, *flagChanges)
 	file := filepath.Join(t.TempDir(), "export.db")
@@ -264,6 +270,7 @@ func TestPush(t *testing.T) {
 // TestSnapshotUnderLoad takes snapshots while keys are written and compacted, and
 // compares each with what the server says of its revision.
 func TestSnapshotUnderLoad(t *testing.T) {
+	t.Parallel()
 	k := startKinsy(t, filepath.Join(t.TempDir(), "kinsy.db"), server.ProfileEtcd)
 	c := client(t, k.peer)
 	h := newHistory(t, k.peer, *flagSeed, true)
