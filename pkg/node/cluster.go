@@ -185,7 +185,7 @@ func (p *clusterParts) describe(s *peerpb.NodeState) {
 	s.PrimaryName, _ = p.directory.name(elect.NodeID(s.Primary))
 	s.Version, s.PeerAddress = cfg.Version, p.transport.Address()
 	s.ProtocolMajor, s.ProtocolMinor = peer.ProtocolMajor, peer.ProtocolMinor
-	if me, known := p.directory.find(p.self); known {
+	if me, known := p.directory.own(); known {
 		s.ClientUrls, s.StartedMs = me.ClientURLs, me.Started
 	}
 	for _, r := range s.Replicas {

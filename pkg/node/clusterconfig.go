@@ -11,8 +11,8 @@ import (
 
 // The errors of a node that must not take part in its cluster.
 var (
-	// ErrCloned: another process that is alive has this node's name.
-	ErrCloned = errors.New("a node of this name is running")
+	// ErrCloned: another process that is alive has this node's name, or its disk.
+	ErrCloned = errors.New("another process is this node")
 	// ErrOldDisk: the log is older than it once was: a backup that was brought back. What it had promised and
 	// acknowledged since is forgotten.
 	ErrOldDisk = errors.New("the log is an old copy")

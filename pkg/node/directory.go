@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +19,7 @@ import (
 	"github.com/kinsy/kinsy/pkg/elect"
 	"github.com/kinsy/kinsy/pkg/peer"
 	"github.com/kinsy/kinsy/pkg/s3snap"
+	"github.com/kinsy/kinsy/pkg/sqllog"
 )
 
 // Times of the directory.
@@ -34,18 +37,25 @@ const (
 type directory struct {
 	control *s3snap.Control
 	self    elect.NodeID
+	called  string // this node's name
 	path    string // of what is known, for a start without object storage
 	tell    func([]peer.Peer)
-	// register registers this node; set once, before run.
+	// register registers this node, with what its disk holds; fail ends it. All are set once, before run.
 	register func(context.Context) error
+	holds    func() (sqllog.Epoch, sqllog.ID)
+	fail     func(error)
+	clock    *clockWatch
 	log      *logrus.Logger
 
-	mu      sync.Mutex
-	known   knownCluster
-	asked   time.Time                  // when a client had it read last
-	written []byte                     // what the file holds
-	wanted  chan struct{}              // size one: somebody is not known
-	missed  map[elect.NodeID]time.Time // when those were looked for who are not known
+	mu   sync.Mutex
+	ours bool // this process has registered
+	// recorded is when what the disk holds was registered last, by clock.elapsed.
+	recorded time.Duration
+	known    knownCluster
+	asked    time.Time                  // when a client had it read last
+	written  []byte                     // what the file holds
+	wanted   chan struct{}              // size one: somebody is not known
+	missed   map[elect.NodeID]time.Time // when those were looked for who are not known
 }
 
 // knownCluster is what object storage has said last.
@@ -61,7 +71,7 @@ const directoryFile = "cluster.json"
 func newDirectory(control *s3snap.Control, self elect.NodeID, folder string, tell func([]peer.Peer), log *logrus.Logger) *directory {
 	return &directory{
 		control: control, self: self, path: filepath.Join(folder, directoryFile), tell: tell, log: log, wanted: make(chan struct{}, 1),
-		missed: make(map[elect.NodeID]time.Time),
+		missed: make(map[elect.NodeID]time.Time), clock: newClockWatch(log),
 	}
 }
 
@@ -170,6 +180,7 @@ func (d *directory) run(ctx context.Context) {
 	defer timer.Stop()
 	failing := false
 	for {
+		d.clock.look()
 		select {
 		case <-timer.C:
 		case <-d.wanted:
@@ -177,6 +188,10 @@ func (d *directory) run(ctx context.Context) {
 			return
 		}
 		err := d.refreshAll(ctx)
+		if errors.Is(err, ErrCloned) || errors.Is(err, ErrOldDisk) {
+			d.fail(fmt.Errorf("register: %w", err))
+			return
+		}
 		if (err != nil) != failing && ctx.Err() == nil {
 			failing = err != nil
 			if failing {
@@ -194,22 +209,6 @@ func (d *directory) run(ctx context.Context) {
 		}
 		timer.Reset(directoryEvery)
 	}
-}
-
-// refreshAll refreshes, and registers this node again if it is not registered any more: it was gone for long, or another
-// one was quicker to remove it than it was to come back.
-func (d *directory) refreshAll(ctx context.Context) error {
-	if err := d.refresh(ctx); err != nil {
-		return err
-	}
-	if _, known := d.find(d.self); known {
-		return nil
-	}
-	d.log.Warn("this node is not registered any more; it registers again")
-	if err := d.register(ctx); err != nil {
-		return err
-	}
-	return d.refresh(ctx)
 }
 
 // look asks for a refresh if a node is not known; for one that is gone not too often.
@@ -233,13 +232,7 @@ func (d *directory) look(n elect.NodeID) {
 }
 
 func (d *directory) find(n elect.NodeID) (s3snap.Registration, bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	i := slices.IndexFunc(d.known.Nodes, func(r s3snap.Registration) bool { return r.ID == n })
-	if i < 0 {
-		return s3snap.Registration{}, false
-	}
-	return d.known.Nodes[i], true
+	return d.first(func(r s3snap.Registration) bool { return r.ID == n })
 }
 
 // name tells a node's name, and whether its disk is gone for good: no registration names it any more.

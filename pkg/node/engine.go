@@ -131,8 +131,10 @@ func (p *parts) openLog(ctx context.Context, env engineEnv) (err error) {
 }
 
 // walReserve is about how long the write-ahead log gets between two checkpoints under
-// full load, in bytes.
-const walReserve = 16 << 20
+// full load, in bytes. It is less than the 4062 frames of which SQLite's index in shared
+// memory has room from the start: on a disk that is full to the last byte, a write must
+// find the end of the log first, which is an error without consequences.
+const walReserve = 8 << 20
 
 // reserveWAL is only for speed, so that a disk without the room for it is no reason not
 // to start.

@@ -10,6 +10,7 @@ import (
 	"github.com/kinsy/kinsy/pkg/peer"
 	"github.com/kinsy/kinsy/pkg/peer/peerpb"
 	"github.com/kinsy/kinsy/pkg/s3snap"
+	"github.com/kinsy/kinsy/pkg/sqllog"
 )
 
 // register says where this node is, and reads who the others are and what the cluster is. Where object storage does not
@@ -18,11 +19,18 @@ func (p *clusterParts) register(ctx context.Context, urls []string) (elect.Clust
 	p.directory = newDirectory(p.objects.archive.Control(), p.self, p.env.cfg.DataFolder(), p.transport.SetPeers, p.env.log)
 	me := s3snap.Registration{
 		Name: p.env.cfg.nodeID(), PeerAddress: p.transport.Address(), ClientURLs: urls, Version: p.env.cfg.Version,
-		Started: time.Now().UnixMilli(), Promised: p.log.Promised(), Last: p.log.Committed().ID,
+		Started: time.Now().UnixMilli(),
 	}
+	p.directory.holds = p.holds
 	p.directory.register = func(ctx context.Context) error {
+		me := me
+		me.Promised, me.Last = p.holds()
+		if err := p.takeOtherNames(ctx, me.Name); err != nil {
+			return err
+		}
 		return p.directory.control.Register(ctx, me, p.mayReplace(ctx))
 	}
+	p.directory.called, p.directory.fail = me.Name, p.env.fail
 	for first := true; ; first = false {
 		// A log that was opened without object storage may be of a cluster that is yet to begin.
 		var cluster elect.Cluster
@@ -53,6 +61,15 @@ func (p *clusterParts) register(ctx context.Context, urls []string) (elect.Clust
 	}
 }
 
+// holds is the epoch that the disk has promised, and a row up to which it holds all, which are committed.
+func (p *clusterParts) holds() (sqllog.Epoch, sqllog.ID) {
+	promised, last := p.log.Promised(), p.log.Committed().ID
+	if m := p.member.Load(); m != nil {
+		last = max(last, p.store.Head().ID) // it shows nothing that its own disk does not hold
+	}
+	return promised, last
+}
+
 // sleep waits and reports true, or false when ctx ends before.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
@@ -66,10 +83,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 func (p *clusterParts) tryRegister(ctx context.Context) (elect.Cluster, error) {
-	if err := p.directory.register(ctx); err != nil {
-		return elect.Cluster{}, err
-	}
-	if err := p.directory.refresh(ctx); err != nil {
+	if err := p.directory.enrol(ctx); err != nil {
 		return elect.Cluster{}, err
 	}
 	return p.directory.cluster(), nil
@@ -105,13 +119,34 @@ func (p *clusterParts) deregister(n elect.NodeID) {
 	})
 }
 
+// takeOtherNames removes registrations of this disk under other names: the node was renamed, unless a process answers.
+func (p *clusterParts) takeOtherNames(ctx context.Context, name string) error {
+	all, err := p.directory.control.Registrations(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if r.ID != p.self || r.Name == name {
+			continue
+		}
+		if err := p.mayReplace(ctx)(r); err != nil {
+			return err
+		}
+		p.env.log.WithField("was", r.Name).Info("this node has another name now")
+		if err := p.directory.control.Deregister(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // mayReplace judges a registration of this node's name that is there already: a process that still answers for it is
 // another node with the same name.
 func (p *clusterParts) mayReplace(ctx context.Context) func(s3snap.Registration) error {
 	return func(there s3snap.Registration) error {
-		if there.ID == p.self && (there.Promised > p.log.Promised() || there.Last > p.log.Committed().ID) {
-			return fmt.Errorf("%w: it had promised epoch %d and held %d committed rows when it started last, and now has %d and %d; delete it, so that the node joins with an empty disk",
-				ErrOldDisk, there.Promised, there.Last, p.log.Promised(), p.log.Committed().ID)
+		if there.ID == p.self && (there.Promised > p.log.Promised() || there.Last > p.log.Head().ID) {
+			return fmt.Errorf("%w: it had promised epoch %d and held row %d when it registered last, and now has %d and ends at row %d; delete it, so that the node joins with an empty disk",
+				ErrOldDisk, there.Promised, there.Last, p.log.Promised(), p.log.Head().ID)
 		}
 		if there.PeerAddress == p.transport.Address() {
 			return nil // nobody else can listen there
@@ -120,10 +155,19 @@ func (p *clusterParts) mayReplace(ctx context.Context) func(s3snap.Registration)
 		defer cancel()
 		state, err := p.askAsClient(ctx, there.PeerAddress)
 		if err == nil && state.Name == there.Name && state.ClusterId == peer.ClusterID(p.env.cfg.ClusterID) && elect.NodeID(state.NodeId) == there.ID {
-			return fmt.Errorf("%w: %s answers at %s; give this one another --node-id", ErrCloned, there.Name, there.PeerAddress)
+			return cloned(there, there.ID == p.self)
 		}
 		return nil
 	}
+}
+
+// cloned says what another process shares with this one.
+func cloned(with s3snap.Registration, disk bool) error {
+	if disk {
+		return fmt.Errorf("%w: %s at %s has the same disk, %s, so that one of the two is a copy: delete it, or the one that is not needed, and give each node a --node-id of its own",
+			ErrCloned, with.Name, with.PeerAddress, with.ID)
+	}
+	return fmt.Errorf("%w: %s answers at %s; give this one another --node-id", ErrCloned, with.Name, with.PeerAddress)
 }
 
 // askAsClient asks whoever is at an address for its state. A node would refuse one with its own name or disk.

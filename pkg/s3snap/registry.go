@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -41,10 +42,12 @@ type Registration struct {
 	ClientURLs  []string
 	Version     string // of the program
 	Started     int64  // milliseconds since the Unix epoch
-	// Promised and Last are the newest epoch promised and the last row of the log
+	// Promised and Last are the newest epoch promised and a committed row of the log
 	// when the node registered. A disk of the same ID that has less is an old copy.
 	Promised sqllog.Epoch
 	Last     sqllog.ID
+	// Written is when, by the clock of object storage; zero if that is unknown.
+	Written time.Time
 }
 
 // nodeFile is nodes/NAME.json.
@@ -126,7 +129,14 @@ func (c *Control) readNode(ctx context.Context, key string) (Registration, objec
 		return Registration{}, info, err
 	}
 	r, err := f.registration(key)
+	r.Written = info.Modified
 	return r, info, err
+}
+
+// IsOwn reports whether a registration is of this disk, and whether this process, or
+// another one, wrote it.
+func (c *Control) IsOwn(r Registration) (disk, process bool) {
+	return r.ID == c.self, r.ID == c.self && r.Incarnation == c.incarnation
 }
 
 // nodesAtOnce is how many registrations are read at once.

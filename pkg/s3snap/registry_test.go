@@ -3,9 +3,11 @@ package s3snap
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"reflect"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kinsy/kinsy/pkg/elect"
 )
@@ -80,6 +82,12 @@ func TestRegistrations(t *testing.T) {
 		t.Fatal(err)
 	}
 	all, err := w.control(9).Registrations(ctx)
+	for i := range all {
+		if age := time.Since(all[i].Written); age < 0 || age > time.Minute {
+			t.Errorf("%s was written %s ago", all[i].Name, age)
+		}
+		all[i].Written = time.Time{}
+	}
 	if err != nil || !reflect.DeepEqual(all, want) {
 		t.Fatalf("%+v, %v; want %+v", all, err, want)
 	}
@@ -111,6 +119,11 @@ func TestCloneIsSeen(t *testing.T) {
 	all, err := clone.Registrations(ctx)
 	if err != nil || len(all) != 1 || all[0].PeerAddress != "one" {
 		t.Fatalf("%+v, %v", all, err)
+	}
+	for n, c := range map[string]*Control{"true true": w.control(1), "true false": clone, "false false": w.control(2)} {
+		if disk, process := c.IsOwn(all[0]); fmt.Sprint(disk, process) != n {
+			t.Errorf("own disk and process: %v, %v, want %s", disk, process, n)
+		}
 	}
 	if err := clone.Register(ctx, Registration{Name: "a", PeerAddress: "two"}, func(Registration) error { return nil }); err != nil {
 		t.Fatal(err)

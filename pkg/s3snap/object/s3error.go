@@ -19,14 +19,14 @@ var (
 	deniedCodes = []string{
 		"AccessDenied", "AccountProblem", "AllAccessDisabled", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException",
 		"InvalidAccessKeyId", "InvalidBucketName", "InvalidRegion", "InvalidSecurity", "InvalidStorageClass", "InvalidToken",
-		"KMS.DisabledException", "KMS.NotFoundException", "NoSuchBucket", "NotSignedUp", "PermanentRedirect", "RequestTimeTooSkewed",
-		"SignatureDoesNotMatch",
+		"KMS.DisabledException", "KMS.NotFoundException", "NoSuchBucket", "NotSignedUp", "PermanentRedirect", "SignatureDoesNotMatch",
 	}
-	// passingCodes come with a status that says otherwise.
+	// passingCodes come with a status that says otherwise. RequestTimeTooSkewed is that of a clock that was set: the next
+	// request is signed by the server's time, which the answer tells.
 	passingCodes = []string{
-		"BadDigest", "ExpiredToken", "IncompleteBody", "InternalError", "OperationAborted", "RequestTimeout", "RequestTimeoutException",
-		"ServiceUnavailable", "SlowDown", "TemporaryRedirect", "Throttling", "ThrottlingException", "TokenRefreshRequired",
-		"XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
+		"BadDigest", "ExpiredToken", "IncompleteBody", "InternalError", "OperationAborted", "RequestTimeTooSkewed", "RequestTimeout",
+		"RequestTimeoutException", "ServiceUnavailable", "SlowDown", "TemporaryRedirect", "Throttling", "ThrottlingException",
+		"TokenRefreshRequired", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
 	}
 )
 
