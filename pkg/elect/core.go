@@ -59,6 +59,10 @@ type Core struct {
 
 	known sqllog.Epoch // the highest that cluster.json is known to have had
 
+	// The disk.
+	full   bool // it has no room for rows
+	unable bool // nor for a promise
+
 	// The role.
 	role  Role
 	epoch sqllog.Epoch // of a Candidate or Primary
@@ -170,7 +174,7 @@ func (c *Core) ask(e sqllog.Epoch) {
 // Promised tells that nothing below e will be taken any more, durably, and that
 // the log ended at last after that.
 func (c *Core) Promised(e sqllog.Epoch, last Position) {
-	c.busy = false
+	c.busy, c.unable = false, false
 	c.promise = max(c.promise, e)
 	c.promising = max(c.promising, c.promise)
 	audits := c.audits
@@ -197,7 +201,7 @@ func (c *Core) Promised(e sqllog.Epoch, last Position) {
 
 // PromiseFailed tells that a promise could not be made durable: nobody is answered.
 func (c *Core) PromiseFailed() {
-	c.busy = false
+	c.busy, c.unable = false, c.full
 	c.promising = c.promise
 	c.audits, c.appointed = nil, nil
 }
@@ -225,7 +229,7 @@ func (c *Core) onAudit(from NodeID, e sqllog.Epoch) {
 }
 
 func (c *Core) answer(a audit, last Position) {
-	c.reply(a.from, AuditAnswer{Epoch: a.epoch, Promise: c.promise, Last: last})
+	c.reply(a.from, AuditAnswer{Epoch: a.epoch, Promise: c.promise, Last: last, Full: c.full})
 }
 
 // reply answers another node, or this one.
@@ -328,6 +332,13 @@ func (c *Core) Surpassed(now time.Duration, e sqllog.Epoch) {
 	if c.role == Primary && c.epoch < e && c.refused < 0 {
 		c.refused = c.now
 	}
+}
+
+// SetFull tells whether the disk takes no rows: it has no room, or gives no answer. While
+// that is so this node holds no election, and says so to those who do.
+func (c *Core) SetFull(full bool) {
+	c.full = full
+	c.unable = c.unable && full
 }
 
 // SetObservers names the nodes that follow this Primary and do not vote.

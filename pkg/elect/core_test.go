@@ -76,13 +76,13 @@ func TestAuditIsAnsweredAfterThePromise(t *testing.T) {
 	s.receive(3, Audit{Epoch: 5}) // while the first is under way
 	s.wants()
 	s.receive(3, Audit{Epoch: 4})
-	s.wants("to 3: AuditAnswer{4 5 {0 0}}") // refused: 5 is being promised
+	s.wants("to 3: AuditAnswer{4 5 {0 0} false}") // refused: 5 is being promised
 	s.core.Promised(3, Position{ID: 7, Epoch: 1})
-	s.wants("to 2: AuditAnswer{3 3 {7 1}}", "Promise{5}")
+	s.wants("to 2: AuditAnswer{3 3 {7 1} false}", "Promise{5}")
 	s.core.Promised(5, Position{ID: 8, Epoch: 1})
-	s.wants("to 3: AuditAnswer{5 5 {8 1}}")
+	s.wants("to 3: AuditAnswer{5 5 {8 1} false}")
 	s.receive(2, Audit{Epoch: 3})
-	s.wants("to 2: AuditAnswer{3 5 {0 0}}")
+	s.wants("to 2: AuditAnswer{3 5 {0 0} false}")
 }
 
 func TestPromiseThatFailsAnswersNobody(t *testing.T) {
@@ -142,13 +142,13 @@ func TestReadIsConfirmedByALaterPing(t *testing.T) {
 func TestReplicaFollowsOnceItHasPromised(t *testing.T) {
 	s := newScript(t, three(Majority, 1))
 	s.receive(2, Heartbeat{Epoch: 2, Round: 1, Candidate: true})
-	s.wants("to 2: HeartbeatAck{2 1 1}")
+	s.wants("to 2: HeartbeatAck{2 1 1 false}")
 	s.receive(2, Heartbeat{Epoch: 2, Round: 2})
-	s.wants("to 2: HeartbeatAck{2 2 1}", "Promise{2}")
+	s.wants("to 2: HeartbeatAck{2 2 1 false}", "Promise{2}")
 	s.core.Promised(2, Position{})
 	s.wants("Follow{0000000000000002 2}")
 	s.receive(3, Heartbeat{Epoch: 1, Round: 9}) // an old one
-	s.wants("to 3: HeartbeatAck{1 9 2}")
+	s.wants("to 3: HeartbeatAck{1 9 2 false}")
 	if p, e := s.core.Heard(); p != 2 || e != 2 {
 		t.Errorf("hears %v of %d", p, e)
 	}

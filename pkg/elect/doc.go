@@ -76,6 +76,23 @@
 //	            time -> appoint the one with the newest log; a refusal -> back off
 //	appointing  accepted -> watch; the Candidate's heartbeats are heard
 //
+// # A full disk
+//
+// A node whose log has no room for rows, or whose disk gives no answer (SetFull), says
+// so in HeartbeatAck and AuditAnswer.
+//
+//	event                             what it changes
+//	no Primary is heard               it holds no election: whoever has room does, or nobody could write
+//	an Audit                          it promises and answers, if there is room for that
+//	its promise found no room         its Ask answers stop until there is room: an election would wait for it in vain
+//	enough others have answered       one of them is appointed, as if it had not answered
+//	too few others have               the newest log is appointed, whosever it is [14]; of equal ones one with room
+//	it is the Primary                 it remains, or hands over (package replicate)
+//
+// Whom an Elector leaves out might as well have been cut off from it, so that this
+// changes who is Primary, and nothing that safety rests on. Nor is the word believed
+// for longer than a message: a node that has room again says so in the next one.
+//
 // A Candidate is waited for ten times the suspicion time. A Primary that hands over
 // begins at locking. Of an epoch one node is appointed, once; an Elector that fails
 // raises it again.

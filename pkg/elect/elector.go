@@ -41,6 +41,7 @@ type election struct {
 
 	cluster Cluster             // as raised
 	answers map[NodeID]Position // of the audit
+	full    map[NodeID]bool     // who of them has no room for rows
 	enough  time.Duration       // when enough of them were there; negative before
 	chosen  NodeID
 }
@@ -130,7 +131,7 @@ func (c *Core) watch() {
 		}
 		return
 	}
-	if !c.suspects() {
+	if !c.suspects() || c.full {
 		return
 	}
 	e.stage, e.deadline = asking, c.now+c.cfg.Suspicion/4
@@ -172,6 +173,9 @@ func (c *Core) electorate() []NodeID {
 
 func (c *Core) onAsk(from NodeID, m Ask) {
 	p, epoch := c.hears()
+	if p == 0 && c.unable {
+		return // an election would wait for this node's promise in vain
+	}
 	c.send(from, Answer{Seq: m.Seq, Primary: p, Epoch: epoch, Elector: c.isElector() || c.goesFirst(from)})
 }
 
@@ -258,7 +262,7 @@ func (c *Core) LockLost() { c.election.holder = false }
 func (c *Core) raise() {
 	e := &c.election
 	e.stage, e.deadline = raising, c.now+10*c.cfg.Suspicion
-	e.cluster, e.answers, e.enough, e.chosen = Cluster{}, make(map[NodeID]Position), -1, 0
+	e.cluster, e.answers, e.full, e.enough, e.chosen = Cluster{}, make(map[NodeID]Position), make(map[NodeID]bool), -1, 0
 	c.emit(Raise{Above: max(c.promise, c.promising, c.known)})
 }
 
@@ -314,7 +318,7 @@ func (c *Core) onAuditAnswer(from NodeID, m AuditAnswer) {
 		e.backOff(c) // another election is ahead of this one
 		return
 	}
-	e.answers[from] = m.Last
+	e.answers[from], e.full[from] = m.Last, m.Full
 	c.choose()
 }
 
@@ -355,14 +359,17 @@ func (c *Core) expects() bool {
 	})
 }
 
-// best is the node with the newest log among those that answered. Of equal ones it
-// is the preferred one, else this one, unless it wants to hand over.
+// best is the node with the newest log among those that answered, or, if they are
+// enough without those that have no room for rows, among the others: it is as if those had not
+// answered. Of equal ones it is one that has room, then the preferred one, else this
+// one, unless it wants to hand over.
 func (c *Core) best() NodeID {
 	e := &c.election
+	room := c.roomIsEnough()
 	var best NodeID
 	for _, n := range c.electorate() {
 		last, there := e.answers[n]
-		if !there {
+		if !there || room && e.full[n] {
 			continue
 		}
 		if best == 0 || e.answers[best].Less(last) || last == e.answers[best] && c.rank(n) > c.rank(best) {
@@ -374,8 +381,23 @@ func (c *Core) best() NodeID {
 	return best
 }
 
+// roomIsEnough reports whether those that have answered and have room for rows are
+// enough by themselves.
+func (c *Core) roomIsEnough() bool {
+	e := &c.election
+	room := 0
+	for n := range e.answers {
+		if !e.full[n] {
+			room++
+		}
+	}
+	return room >= max(e.cluster.AuditNeed(), 1)
+}
+
 func (c *Core) rank(n NodeID) int {
 	switch {
+	case c.election.full[n]:
+		return -2
 	case n == c.election.prefer:
 		return 2
 	case n == c.cfg.Self && c.election.handOver:

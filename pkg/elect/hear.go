@@ -71,7 +71,7 @@ func (c *Core) onHeartbeat(from NodeID, m Heartbeat) {
 		return
 	}
 	c.hear(from, m.Epoch, m.Candidate)
-	c.send(from, HeartbeatAck{Epoch: m.Epoch, Round: m.Round, Promise: c.promise})
+	c.send(from, HeartbeatAck{Epoch: m.Epoch, Round: m.Round, Promise: c.promise, Full: c.full})
 	if m.Candidate {
 		return
 	}

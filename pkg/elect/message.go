@@ -21,6 +21,7 @@ type (
 		Epoch   sqllog.Epoch // of the Heartbeat
 		Round   uint64
 		Promise sqllog.Epoch
+		Full    bool // the sender's disk takes no rows
 	}
 	// Ask is from a node that hears no Primary: does the receiver hear one?
 	Ask struct{ Seq uint64 }
@@ -41,6 +42,7 @@ type (
 		Epoch   sqllog.Epoch // of the Audit
 		Promise sqllog.Epoch
 		Last    Position
+		Full    bool // the sender's disk takes no rows
 	}
 	// Appoint says that the receiver is to become the Primary of an epoch.
 	Appoint struct{ Cluster Cluster }

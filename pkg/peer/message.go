@@ -19,7 +19,7 @@ func encodeMessage(m elect.Message) *peerpb.ElectMessage {
 			Epoch: int64(m.Epoch), Round: m.Round, Candidate: m.Candidate}}}
 	case elect.HeartbeatAck:
 		return &peerpb.ElectMessage{Message: &peerpb.ElectMessage_HeartbeatAck{HeartbeatAck: &peerpb.HeartbeatAck{
-			Epoch: int64(m.Epoch), Round: m.Round, Promise: int64(m.Promise)}}}
+			Epoch: int64(m.Epoch), Round: m.Round, Promise: int64(m.Promise), Full: m.Full}}}
 	case elect.Ask:
 		return &peerpb.ElectMessage{Message: &peerpb.ElectMessage_Ask{Ask: &peerpb.Ask{Seq: m.Seq}}}
 	case elect.Answer:
@@ -29,7 +29,7 @@ func encodeMessage(m elect.Message) *peerpb.ElectMessage {
 		return &peerpb.ElectMessage{Message: &peerpb.ElectMessage_Audit{Audit: &peerpb.Audit{Epoch: int64(m.Epoch)}}}
 	case elect.AuditAnswer:
 		return &peerpb.ElectMessage{Message: &peerpb.ElectMessage_AuditAnswer{AuditAnswer: &peerpb.AuditAnswer{
-			Epoch: int64(m.Epoch), Promise: int64(m.Promise), Last: encodePosition(m.Last)}}}
+			Epoch: int64(m.Epoch), Promise: int64(m.Promise), Last: encodePosition(m.Last), Full: m.Full}}}
 	case elect.Appoint:
 		return &peerpb.ElectMessage{Message: &peerpb.ElectMessage_Appoint{Appoint: &peerpb.Appoint{Cluster: encodeCluster(m.Cluster)}}}
 	case elect.AppointAnswer:
@@ -50,7 +50,7 @@ func decodeMessage(p *peerpb.ElectMessage) (elect.Message, error) {
 		m = elect.Heartbeat{Epoch: d.epoch(h.GetEpoch()), Round: h.GetRound(), Candidate: h.GetCandidate()}
 	case *peerpb.ElectMessage_HeartbeatAck:
 		h := p.HeartbeatAck
-		m = elect.HeartbeatAck{Epoch: d.epoch(h.GetEpoch()), Round: h.GetRound(), Promise: d.epoch(h.GetPromise())}
+		m = elect.HeartbeatAck{Epoch: d.epoch(h.GetEpoch()), Round: h.GetRound(), Promise: d.epoch(h.GetPromise()), Full: h.GetFull()}
 	case *peerpb.ElectMessage_Ask:
 		m = elect.Ask{Seq: p.Ask.GetSeq()}
 	case *peerpb.ElectMessage_Answer:
@@ -60,7 +60,7 @@ func decodeMessage(p *peerpb.ElectMessage) (elect.Message, error) {
 		m = elect.Audit{Epoch: d.epoch(p.Audit.GetEpoch())}
 	case *peerpb.ElectMessage_AuditAnswer:
 		a := p.AuditAnswer
-		m = elect.AuditAnswer{Epoch: d.epoch(a.GetEpoch()), Promise: d.epoch(a.GetPromise()), Last: d.position(a.GetLast())}
+		m = elect.AuditAnswer{Epoch: d.epoch(a.GetEpoch()), Promise: d.epoch(a.GetPromise()), Last: d.position(a.GetLast()), Full: a.GetFull()}
 	case *peerpb.ElectMessage_Appoint:
 		m = elect.Appoint{Cluster: d.cluster(p.Appoint.GetCluster())}
 	case *peerpb.ElectMessage_AppointAnswer:

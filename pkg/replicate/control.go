@@ -25,6 +25,7 @@ type control struct {
 
 	ackMu sync.Mutex // under it no other lock is taken
 	acked map[elect.NodeID]time.Duration
+	full  map[elect.NodeID]bool // whose disk of them took no rows
 }
 
 // roundWait is the reads that wait for one round.
@@ -45,6 +46,7 @@ func (c *control) doLocked(fn func(core *elect.Core, now time.Duration)) {
 	if c.closed {
 		return
 	}
+	c.core.SetFull(!c.m.takesRows())
 	fn(c.core, c.clock())
 	for effects := c.core.Effects(); len(effects) > 0; effects = c.core.Effects() {
 		for _, e := range effects {
@@ -102,6 +104,9 @@ func (c *control) promise(e sqllog.Epoch) {
 	head, err := c.m.promise(e)
 	if err != nil {
 		c.m.logger.WithError(err).WithField("epoch", e).Warn("promise could not be recorded")
+		if !errors.Is(err, sqllog.ErrPromised) {
+			pause(c.m.ctx, 2*c.m.cfg.Heartbeat) // each heartbeat may ask for it again
+		}
 		c.do(func(core *elect.Core, _ time.Duration) {
 			core.PromiseFailed()
 			if errors.Is(err, sqllog.ErrPromised) {
@@ -207,18 +212,26 @@ func (c *control) inform(every time.Duration) {
 func (c *control) receive(from elect.NodeID, msg elect.Message) {
 	if ack, ok := msg.(elect.HeartbeatAck); ok && ack.Promise <= ack.Epoch {
 		c.ackMu.Lock()
-		c.acked[from] = c.clock()
+		c.acked[from], c.full[from] = c.clock(), ack.Full
 		c.ackMu.Unlock()
 	}
 	c.do(func(core *elect.Core, now time.Duration) { core.Receive(now, from, msg) })
 }
 
-// answers reports whether a node has answered this Primary of late.
+// answers reports whether a node has answered this Primary of late, and its disk
+// takes rows.
 func (c *control) answers(n elect.NodeID, within time.Duration) bool {
+	there, full := c.answered(n, within)
+	return there && !full
+}
+
+// answered reports whether a node has answered this Primary of late, and whether its
+// disk took no rows then.
+func (c *control) answered(n elect.NodeID, within time.Duration) (there, full bool) {
 	c.ackMu.Lock()
 	defer c.ackMu.Unlock()
 	at, ok := c.acked[n]
-	return ok && c.clock()-at <= within
+	return ok && c.clock()-at <= within, c.full[n]
 }
 
 // confirm returns nil when this node was the Primary, by the word of enough

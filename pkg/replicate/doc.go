@@ -58,10 +58,31 @@
 // more.
 //
 // Rows that wait longer than the receipts' patience, or for which too few members are
-// there, go up as a chunk at once: a created chunk commits them. If an append fails,
-// or a higher epoch is promised, the node is no Primary any more: Replicas may have
+// there, go up as a chunk at once: a created chunk commits them. If an append fails, but
+// for want of room, or a higher epoch is promised, the node is no Primary any more: Replicas may have
 // the rows, so no others may get their ids in this epoch. What is pending fails with
 // ErrDeposed (its outcome is unknown), and goes out of the index.
+//
+// # A full disk in a cluster, and one that hangs
+//
+// A write that finds no room has written nothing: the Primary need not stop for it. It
+// keeps the group, since Replicas may have it, and appends just these rows once there is
+// room (stall.go).
+//
+//	state     event                                       next
+//	serving   append finds no room                        stalled: who waits for the group hears that nobody knows
+//	stalled   write arrives                               refused with ErrNoSpace; reads, and the groups before, go on
+//	stalled   enough other voters hold the group          hand-over: it is their proof that they have room
+//	stalled   one does, and its vote is needed with this  the same, if this log takes a small write: a promise
+//	          node's
+//	stalled   the append finds room (tried each second)   serving, in the same epoch
+//	serving   a write of the disk gives no answer for     hand-over, likewise; it is a Replica until the disk
+//	          twice the suspicion time                    answers, which may be late
+//
+// A node whose disk takes no rows tells everybody (room.go, and package elect): it is
+// not counted on for commits, nor made a voter or Primary, keeps its vote, and is
+// degraded. A Replica tries again when its stream is opened again, each second at least;
+// who has nothing to append tries a small write, so that it elects again.
 //
 // # Follow
 //

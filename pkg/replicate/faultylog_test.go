@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/kinsy/kinsy/pkg/sqllog"
@@ -15,6 +16,7 @@ type faultyLog struct {
 	mu      sync.Mutex
 	append  func(rows []sqllog.Row) (keep bool, err error) // nil: nothing fails
 	recover func() error
+	promise func() error
 	broken  error
 }
 
@@ -34,6 +36,29 @@ func (l *faultyLog) failRecovery(fn func() error) {
 	l.recover = fn
 }
 
+// space is how much room a disk has.
+type space int
+
+const (
+	ample   space = iota
+	tight         // for small writes only: no rows
+	nothing       // for no write
+)
+
+// fill has writes find so much room.
+func (l *faultyLog) fill(room space) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.append, l.recover, l.promise = nil, nil, nil
+	if room != ample {
+		l.append = func([]sqllog.Row) (bool, error) { return false, sqllog.ErrFull }
+	}
+	if room == nothing {
+		refused := func() error { return sqllog.ErrFull }
+		l.recover, l.promise = refused, refused
+	}
+}
+
 // AppendIn implements EpochLog.
 func (l *faultyLog) AppendIn(e sqllog.Epoch, rows []sqllog.Row) error {
 	l.mu.Lock()
@@ -49,6 +74,9 @@ func (l *faultyLog) AppendIn(e sqllog.Epoch, rows []sqllog.Row) error {
 					return err
 				}
 			}
+			if errors.Is(err, sqllog.ErrFull) {
+				return err // nothing was written, and the log goes on
+			}
 			l.mu.Lock()
 			l.broken = err
 			l.mu.Unlock()
@@ -60,8 +88,16 @@ func (l *faultyLog) AppendIn(e sqllog.Epoch, rows []sqllog.Row) error {
 
 // Promise implements MemberLog.
 func (l *faultyLog) Promise(e sqllog.Epoch) (sqllog.Head, error) {
+	l.mu.Lock()
+	fn := l.promise
+	l.mu.Unlock()
 	if err := l.Broken(); err != nil {
 		return sqllog.Head{}, err
+	}
+	if fn != nil {
+		if err := fn(); err != nil {
+			return sqllog.Head{}, err
+		}
 	}
 	return l.Log.Promise(e)
 }
@@ -91,6 +127,9 @@ func (l *faultyLog) Recover(ctx context.Context) (sqllog.Head, error) {
 	l.mu.Unlock()
 	if fn != nil {
 		if err := fn(); err != nil {
+			l.mu.Lock()
+			l.broken = err
+			l.mu.Unlock()
 			return sqllog.Head{}, err
 		}
 	}

@@ -14,6 +14,9 @@ var (
 	// ErrDivergence: the Primary wants rows to be cut that are committed here, or its
 	// rows do not follow this log's.
 	ErrDivergence = errors.New("stream does not follow the log")
+	// ErrOldDisk: the Primary has had receipts of this disk for rows that are not on it:
+	// it was brought back from an older copy. This ends the node.
+	ErrOldDisk = errors.New("the log is an old copy")
 	// ErrBadStream: the Primary has broken the protocol.
 	ErrBadStream = errors.New("stream is malformed")
 )

@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"context"
 	"fmt"
 	"time"
 )
@@ -23,6 +24,36 @@ func (q *quorum) stuckErr() error {
 	return nil
 }
 
+// confirmLimit bounds how long a Primary that hears too few voters waits for object
+// storage when it is asked for its health.
+const confirmLimit = 500 * time.Millisecond
+
+// unconfirmed says why a Primary may be one in its own eyes only: too few voters have
+// answered of late, as where it is cut off, and object storage does not tell either.
+func (m *Member) unconfirmed(q *quorum) error {
+	q.mu.Lock()
+	members, need := q.tracker.Quorum()
+	q.mu.Unlock()
+	if need == 0 {
+		return nil // it looks at object storage all the time
+	}
+	answer := 0
+	for _, n := range members {
+		if n == m.self || m.control.answers(n, m.cfg.Suspicion) {
+			answer++
+		}
+	}
+	if answer >= need {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(m.ctx, confirmLimit)
+	defer cancel()
+	if err := m.archive.Confirm(ctx); err != nil {
+		return fmt.Errorf("%d of %d voters answer, and object storage does not confirm that this node is primary: %w", answer, len(members), err)
+	}
+	return nil
+}
+
 // fallBack notes that rows need object storage for their commit, until receipts do
 // again.
 func (q *quorum) fallBack() {
@@ -34,6 +65,11 @@ func (q *quorum) fallBack() {
 	if begins && q.cfg.FellBack != nil {
 		q.cfg.FellBack()
 	}
+}
+
+// silence says that the disk gives no answer.
+func (m *Member) silence() string {
+	return fmt.Sprintf("the disk has not answered for %s", m.room.silent().Round(time.Second))
 }
 
 // replicaProblems say why a Replica is not healthy. What is wrong with its disk is

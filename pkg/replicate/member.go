@@ -128,6 +128,7 @@ type Member struct {
 	peers   Peers
 	logger  logrus.FieldLogger
 	metrics *memberMetrics
+	room    room
 
 	control   *control
 	lock      electorLock
@@ -165,6 +166,8 @@ func NewMember(cfg MemberConfig) *Member {
 		cfg: cfg, self: cfg.Self, log: cfg.Log, store: cfg.Store, archive: cfg.Archive, peers: cfg.Peers,
 		logger: cfg.Logger, roles: newRoles(), metrics: newMemberMetrics(cfg.Clock()), lock: electorLock{store: cfg.Control},
 	}
+	m.room.clock = cfg.Clock
+	m.log = roomLog{cfg.Log, &m.room}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.applier = &applier{log: cfg.Log, note: cfg.Log.NoteCommitted, voted: m.voted, store: cfg.Store}
 	m.applier.published(cfg.Store.Head()) // rows that come next are not known to be committed
@@ -177,7 +180,7 @@ func NewMember(cfg MemberConfig) *Member {
 		Self: cfg.Self, Promise: cfg.Log.Promised(), Cluster: cfg.Cluster,
 		Heartbeat: cfg.Heartbeat, Suspicion: cfg.Suspicion, Random: rand.Int64N,
 	}, cfg.Clock())
-	m.control = &control{m: m, clock: cfg.Clock, core: core, acked: make(map[elect.NodeID]time.Duration)}
+	m.control = &control{m: m, clock: cfg.Clock, core: core, acked: make(map[elect.NodeID]time.Duration), full: make(map[elect.NodeID]bool)}
 	m.leader.init()
 	m.followers.init(m)
 	return m
@@ -189,6 +192,7 @@ func (m *Member) Start() {
 	m.wg.Go(func() { m.control.tick(m.cfg.Heartbeat / 5) })
 	m.wg.Go(func() { m.control.inform(m.cfg.Suspicion) })
 	m.wg.Go(m.keepLock)
+	m.wg.Go(m.watchDisk)
 	m.wg.Go(m.scrubber.run)
 }
 
@@ -277,6 +281,7 @@ func (m *Member) catchUp(ctx context.Context) error {
 	m.applier.forget()
 	err := m.archive.CatchUp(ctx)
 	if err != nil && ctx.Err() == nil {
+		m.room.note(err, m.log)
 		m.checkReplaced(err)
 		m.logger.WithError(err).Warn("could not catch up from object storage")
 	}

@@ -29,10 +29,11 @@ type membership struct {
 	settled bool
 	unsure  bool                       // whether the last change was written
 	missing map[elect.NodeID]time.Time // voters that do not follow: since when
+	now     func() time.Time           // with a reading of the monotonic clock, by which times are compared
 }
 
 func newMembership(m *Member, p *Primary, c elect.Cluster) *membership {
-	return &membership{m: m, p: p, cluster: c, missing: make(map[elect.NodeID]time.Time)}
+	return &membership{m: m, p: p, cluster: c, missing: make(map[elect.NodeID]time.Time), now: time.Now}
 }
 
 const membershipEvery = 100 * time.Millisecond
@@ -103,7 +104,7 @@ func (s *membership) joiner() elect.NodeID {
 }
 
 // leaver names a voter whose disk is lost or that is gone for too long, if the
-// others are there to go on without it.
+// others are there to go on without it. A new Primary counts the time anew.
 func (s *membership) leaver() elect.NodeID {
 	var leaver elect.NodeID
 	healthy := 0
@@ -113,13 +114,17 @@ func (s *membership) leaver() elect.NodeID {
 			delete(s.missing, n)
 			continue
 		}
+		if there, full := s.m.control.answered(n, s.m.cfg.Suspicion); there && full {
+			delete(s.missing, n) // it holds what it held, and will go on: it is not gone
+			continue
+		}
 		since, known := s.missing[n]
 		if !known {
-			since = time.Now()
+			since = s.now()
 			s.missing[n] = since
 		}
 		_, lost := s.m.cfg.Names(n)
-		overdue := s.m.cfg.DeregisterAfter > 0 && time.Since(since) > s.m.cfg.DeregisterAfter
+		overdue := s.m.cfg.DeregisterAfter > 0 && s.now().Sub(since) > s.m.cfg.DeregisterAfter
 		if (lost || overdue) && leaver == 0 {
 			leaver = n
 		}

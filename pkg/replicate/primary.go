@@ -100,8 +100,11 @@ type Primary struct {
 	failed   error  // what writes are refused with; nil while serving
 	fatalErr error  // set once, with failed: there is no recovery
 	closed   bool
-	handing  bool // writes are not begun: another node is to take them
+	handing  bool   // writes are not begun: another node is to take them
+	noRoom   error  // what writes are refused with while a group waits for room on the disk
+	roomless *group // that group
 	crowd    crowd
+	unsure   atomic.Pointer[signal] // given while noRoom is set, and when this is no Primary any more
 
 	// appendMu is held from closing a group to publishing it, so that groups are
 	// appended in order. It is taken before mu.
@@ -126,6 +129,7 @@ type group struct {
 	closed  time.Time     // when; likewise
 	done    chan struct{} // closed when published or failed
 	err     error         // set before done is closed, under Primary.mu
+	left    bool          // its leader has left it to the end of a stall; likewise
 }
 
 func newGroup(b *mvcc.Batch) *group {
@@ -156,6 +160,7 @@ func New(log interface {
 		forming: newGroup(nil), room: make(chan struct{}), leaseGranted: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	p.crowd.arrived = make(chan struct{}, 1)
+	p.unsure.Store(newSignal())
 	if p.scrubber = cfg.scrubber; p.scrubber == nil {
 		p.scrubber = newScrubber(p.scrubs())
 		p.done.Go(p.scrubber.run)
@@ -262,13 +267,8 @@ func (p *Primary) submit(ctx context.Context, eval func(*mvcc.Batch) error) erro
 		p.commit(g)
 	}
 	if g != nil {
-		select {
-		case <-g.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if g.err != nil {
-			return g.err
+		if err := p.await(ctx, g); err != nil {
+			return err
 		}
 	}
 	return evalErr
@@ -313,6 +313,8 @@ func (p *Primary) awaitRoomLocked(ctx context.Context) error {
 			return ErrStopped
 		case p.failed != nil:
 			return p.failed
+		case p.noRoom != nil:
+			return p.noRoom
 		}
 		if err := p.archiveErr(); err != nil {
 			return err
@@ -477,5 +479,8 @@ func (p *Primary) tellFatal() bool {
 func (p *Primary) Err() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.failed == nil {
+		return p.noRoom
+	}
 	return p.failed
 }

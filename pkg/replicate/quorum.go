@@ -38,6 +38,10 @@ type QuorumConfig struct {
 	// Deposed is called, once, when this node must not go on as Primary of its epoch.
 	// It does not block.
 	Deposed func(error)
+	// GiveWay is called now and then while the disk has no room for a group that ends at
+	// a row: it has another node elected if one can be, and reports whether it tries. It
+	// blocks for a write at most; nil is that none can be.
+	GiveWay func(end sqllog.ID) bool
 	// FellBack is called when rows need object storage for their commit, since too few
 	// Replicas are there or answer in time. It does not block; nil is nobody.
 	FellBack func()
@@ -106,6 +110,11 @@ func (q *quorum) commit(g *group) {
 	if !q.append(g) {
 		return
 	}
+	q.appended(g)
+}
+
+// appended counts a group that the log holds.
+func (q *quorum) appended(g *group) {
 	if q.alone() {
 		q.fallBack()
 		q.cfg.UploadNow(g.last)
@@ -118,7 +127,7 @@ func (q *quorum) commit(g *group) {
 func (q *quorum) append(g *group) bool {
 	q.p.appendMu.Lock()
 	defer q.p.appendMu.Unlock()
-	if q.awaitRoom() != nil || !q.p.closeGroup(g) {
+	if q.awaitRoom() != nil || q.p.leaveStalled(g) || !q.p.closeGroup(g) {
 		return false
 	}
 	g.last, g.closed = g.batch.Rows[len(g.batch.Rows)-1].ID, time.Now()
@@ -131,7 +140,9 @@ func (q *quorum) append(g *group) bool {
 	runtime.Gosched() // the streams, whose round trip is the longer one, go first
 	if err := q.cfg.Log.AppendIn(q.cfg.Cluster.Epoch, g.batch.Rows); err != nil {
 		// Replicas may have the rows: their ids can be given to no others in this epoch.
-		q.stop(fmt.Errorf("append: %w", err))
+		if !errors.Is(err, sqllog.ErrFull) || !q.stall(g, err) {
+			q.stop(fmt.Errorf("append: %w", err))
+		}
 		return false
 	}
 	return true
@@ -282,6 +293,7 @@ func (q *quorum) stop(cause error) {
 	q.makeRoomLocked()
 	q.mu.Unlock()
 	q.recent.close()
+	q.p.unsure.Load().give()
 	q.once.Do(func() { q.cfg.Deposed(cause) })
 }
 

@@ -25,6 +25,7 @@ func (r reign) run(ctx context.Context) {
 	p, err := r.accede(ctx)
 	if err != nil {
 		logger.WithError(err).Warn("did not become primary")
+		m.room.note(err, m.log)
 		m.control.do(func(core *elect.Core, now time.Duration) { core.Led(now, e, false) })
 		m.archive.Resign()
 		m.checkReplaced(err)
@@ -85,6 +86,7 @@ func (r reign) accede(ctx context.Context) (*Primary, error) {
 			m.applier.heard.open(h.ID)
 		},
 		Deposed: func(err error) { m.ended(e, err) },
+		GiveWay: m.giveWay,
 	}
 	p := New(m.log, m.store, cfg)
 	m.archive.Start(m.store.Head)

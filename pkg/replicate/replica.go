@@ -48,6 +48,10 @@ func (r follow) run(ctx context.Context) {
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			m.control.do(func(core *elect.Core, now time.Duration) { core.Gone(now, r.primary, r.epoch) })
 		}
+		if status.Code(err) == codes.DataLoss {
+			m.fatal(fmt.Errorf("%w: %s; delete it, so that the node joins with an empty disk", ErrOldDisk, status.Convert(err).Message()))
+			return
+		}
 		m.logger.WithError(err).WithField("primary", r.primary).WithField("epoch", r.epoch).Info("stream of rows has ended; it is opened anew")
 		if status.Code(err) == codes.OutOfRange || isDivergence(err) {
 			_ = m.catchUp(ctx) // it has said why

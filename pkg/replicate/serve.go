@@ -29,6 +29,9 @@ func (m *Member) Follow(ctx context.Context, s peer.FollowStream) error {
 		m.refused(s.From(), open.Promised)
 		return status.Errorf(codes.FailedPrecondition, "epoch %d is promised, this primary is of %d", open.Promised, e)
 	}
+	if err := m.checkDisk(q, s.From(), s.Name(), open.Last.ID); err != nil {
+		return err
+	}
 	history := historyOf(m.store.Epochs())
 	q.recent.mu.Lock()
 	end := q.recent.end.ID
@@ -41,6 +44,24 @@ func (m *Member) Follow(ctx context.Context, s peer.FollowStream) error {
 	defer m.followers.leave(s.From())
 	go m.takeReceipts(q, s) // ends with the stream, which may hang for longer than Close does
 	return (&sender{m: m, q: q, s: s, sent: common}).run(ctx)
+}
+
+// checkDisk refuses a Replica whose log ends below a receipt that it gave to this
+// Primary: its disk was brought back from an older copy, or did not keep what it had
+// fsynced, and may have forgotten promises too. In an epoch a log never shrinks below a
+// receipt: it is cut to what it shares with the Primary, of which the receipt told, or by
+// a Primary, or a chain, of a higher epoch, which the Replica would have promised.
+func (m *Member) checkDisk(q *quorum, from elect.NodeID, name string, last sqllog.ID) error {
+	q.mu.Lock()
+	held := q.tracker.Held(from)
+	q.mu.Unlock()
+	if last >= held {
+		return nil
+	}
+	m.logger.WithField("node", name).WithField("disk", from).WithField("held", held).WithField("last", last).
+		Error("a replica has lost rows that it had on its disk; it is refused")
+	q.cfg.UploadNow(held) // its copies of them count no more
+	return status.Errorf(codes.DataLoss, "disk %s held row %d in epoch %d and now ends at row %d", from, held, q.cfg.Cluster.Epoch, last)
 }
 
 // takeReceipts counts a Replica's receipts until its stream ends.

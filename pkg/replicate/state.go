@@ -9,12 +9,18 @@ import (
 	"github.com/kinsy/kinsy/pkg/peer/peerpb"
 )
 
-// Status reports on this node. It does not wait for writes.
+// Status reports on this node. It does not wait for writes. A Primary that hears too few
+// voters asks object storage, for confirmLimit at most, whether it still is one.
 func (m *Member) Status() Status {
 	var st Status
 	if p := m.primary(); p != nil {
 		st = p.Status()
-		if err := p.quorum.stuckErr(); err != nil {
+		if m.hangs() {
+			st.Errors, st.Healthy = append(st.Errors, m.silence()), false
+		} else if err := p.quorum.stuckErr(); err != nil && !st.NoSpace {
+			st.Errors, st.Healthy = append(st.Errors, err.Error()), false
+		}
+		if err := m.unconfirmed(p.quorum); err != nil {
 			st.Errors, st.Healthy = append(st.Errors, err.Error()), false
 		}
 	} else {
@@ -29,8 +35,14 @@ func (m *Member) Status() Status {
 func (m *Member) replicaStatus() Status {
 	st := Status{Revision: m.store.Revision()}
 	sizeOf(m.log, &m.lastSize, &st)
-	st.Errors = m.replicaProblems()
-	if err := m.log.Broken(); err != nil {
+	_, lack := m.room.lack()
+	if st.NoSpace = lack != nil && m.control.state().primary != 0; st.NoSpace {
+		st.Errors = []string{lack.Error()} // whence it is behind, or cannot even promise to follow
+	} else if st.Errors = m.replicaProblems(); lack != nil {
+		st.Errors = append(st.Errors, lack.Error())
+	} else if m.hangs() {
+		st.Errors = append(st.Errors, m.silence())
+	} else if err := m.room.brokenErr(); err != nil {
 		st.Errors = append(st.Errors, err.Error())
 	}
 	if err := m.store.Damage(); err != nil {

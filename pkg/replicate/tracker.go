@@ -60,6 +60,9 @@ func (t *Tracker) Receipt(from elect.NodeID, epoch sqllog.Epoch, id sqllog.ID) b
 	return t.count()
 }
 
+// Held is the newest receipt of a Replica in this epoch, whichever stream it came on.
+func (t *Tracker) Held(by elect.NodeID) sqllog.ID { return t.receipts[by] }
+
 // ChunkCreated notes that the chain holds every row up to an id. It counts even
 // after Depose: the chain is right.
 func (t *Tracker) ChunkCreated(id sqllog.ID) bool {

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/kinsy/kinsy/internal/wallclock"
 	"github.com/kinsy/kinsy/pkg/elect"
 	"github.com/kinsy/kinsy/pkg/mvcc"
 	"github.com/kinsy/kinsy/pkg/s3snap"
@@ -101,6 +102,7 @@ type testNode struct {
 	name    string
 	path    string
 	store   *nodeStore
+	wall    wallclock.Clock
 	running bool
 
 	id      elect.NodeID
@@ -164,7 +166,7 @@ func (n *testNode) start() {
 	if err != nil {
 		w.Fatal(err)
 	}
-	if n.index, err = mvcc.Open(ctx, log, mvcc.Config{Logger: quietly, ProgressInterval: -1, Head: log.Committed()}); err != nil {
+	if n.index, err = mvcc.Open(ctx, log, mvcc.Config{Logger: quietly, ProgressInterval: -1, Head: log.Committed(), Now: n.wall.Now}); err != nil {
 		w.Fatal(err)
 	}
 	n.peers = w.net.endpoint(n.id)
@@ -196,6 +198,8 @@ func testStatus(err error) error {
 	switch {
 	case errors.Is(err, mvcc.ErrLeaseNotFound):
 		return status.Error(codes.NotFound, leaseNotFoundText)
+	case errors.Is(err, ErrNoSpace):
+		return status.Error(codes.ResourceExhausted, err.Error())
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return status.FromContextError(err).Err()
 	}

@@ -771,6 +771,7 @@ type HeartbeatAck struct {
 	Epoch         int64                  `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Round         uint64                 `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
 	Promise       int64                  `protobuf:"varint,3,opt,name=promise,proto3" json:"promise,omitempty"`
+	Full          bool                   `protobuf:"varint,4,opt,name=full,proto3" json:"full,omitempty"` // the sender's disk takes no rows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -824,6 +825,13 @@ func (x *HeartbeatAck) GetPromise() int64 {
 		return x.Promise
 	}
 	return 0
+}
+
+func (x *HeartbeatAck) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
 }
 
 type Ask struct {
@@ -987,6 +995,7 @@ type AuditAnswer struct {
 	Epoch         int64                  `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Promise       int64                  `protobuf:"varint,2,opt,name=promise,proto3" json:"promise,omitempty"`
 	Last          *Position              `protobuf:"bytes,3,opt,name=last,proto3" json:"last,omitempty"`
+	Full          bool                   `protobuf:"varint,4,opt,name=full,proto3" json:"full,omitempty"` // the sender's disk takes no rows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1040,6 +1049,13 @@ func (x *AuditAnswer) GetLast() *Position {
 		return x.Last
 	}
 	return nil
+}
+
+func (x *AuditAnswer) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
 }
 
 type Appoint struct {
@@ -2987,11 +3003,12 @@ const file_peer_peerpb_peer_proto_rawDesc = "" +
 	"\tHeartbeat\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x03R\x05epoch\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x1c\n" +
-	"\tcandidate\x18\x03 \x01(\bR\tcandidate\"T\n" +
+	"\tcandidate\x18\x03 \x01(\bR\tcandidate\"h\n" +
 	"\fHeartbeatAck\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x03R\x05epoch\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x18\n" +
-	"\apromise\x18\x03 \x01(\x03R\apromise\"\x17\n" +
+	"\apromise\x18\x03 \x01(\x03R\apromise\x12\x12\n" +
+	"\x04full\x18\x04 \x01(\bR\x04full\"\x17\n" +
 	"\x03Ask\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\"d\n" +
 	"\x06Answer\x12\x10\n" +
@@ -3000,11 +3017,12 @@ const file_peer_peerpb_peer_proto_rawDesc = "" +
 	"\x05epoch\x18\x03 \x01(\x03R\x05epoch\x12\x18\n" +
 	"\aelector\x18\x04 \x01(\bR\aelector\"\x1d\n" +
 	"\x05Audit\x12\x14\n" +
-	"\x05epoch\x18\x01 \x01(\x03R\x05epoch\"g\n" +
+	"\x05epoch\x18\x01 \x01(\x03R\x05epoch\"{\n" +
 	"\vAuditAnswer\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x03R\x05epoch\x12\x18\n" +
 	"\apromise\x18\x02 \x01(\x03R\apromise\x12(\n" +
-	"\x04last\x18\x03 \x01(\v2\x14.kinsy.peer.PositionR\x04last\"8\n" +
+	"\x04last\x18\x03 \x01(\v2\x14.kinsy.peer.PositionR\x04last\x12\x12\n" +
+	"\x04full\x18\x04 \x01(\bR\x04full\"8\n" +
 	"\aAppoint\x12-\n" +
 	"\acluster\x18\x01 \x01(\v2\x13.kinsy.peer.ClusterR\acluster\"A\n" +
 	"\rAppointAnswer\x12\x14\n" +

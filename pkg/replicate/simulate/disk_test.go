@@ -13,6 +13,7 @@ var (
 	errPromised    = errors.New("a higher epoch is promised")
 	errGap         = errors.New("rows do not follow the log")
 	errUnavailable = errors.New("object storage does not answer")
+	errFull        = errors.New("disk is full")
 )
 
 // disk is what of a node outlives its processes. Each operation is one transaction.
@@ -70,6 +71,10 @@ func (p *process) loseOperations() {
 	p.queue = nil
 }
 
+// full reports whether a disk has no room. What that means for rows is left to chance: a
+// node that says so may have the newest log, and lead.
+func (w *world) full(n *node) bool { return !w.calm && w.now < n.fullUntil }
+
 // makePromise makes a promise durable and tells where the log ended after it.
 func (p *process) makePromise(e sqllog.Epoch) {
 	d := p.d
@@ -84,6 +89,9 @@ func (p *process) makePromise(e sqllog.Epoch) {
 	p.operate(func() error {
 		if e < d.promise {
 			return errPromised
+		}
+		if p.w.full(p.n) && p.w.chance(0.3) {
+			return errFull
 		}
 		d.promise, last = e, end(d.rows)
 		return nil

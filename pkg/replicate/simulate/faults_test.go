@@ -32,6 +32,7 @@ var faults = []fault{
 	{"slow disk", 1, func(w *world, n *node) { n.slowUntil = w.now + w.between(0, second) }},
 	{"upheaval", 1, func(w *world, _ *node) { w.upheaval() }},
 	{"hand over", 2, func(w *world, n *node) { w.handOver(n) }},
+	{"full disk", 2, func(w *world, n *node) { n.fullUntil = w.now + w.between(0, 3*second) }},
 }
 
 // faultSoon has things go wrong until the world is calm.

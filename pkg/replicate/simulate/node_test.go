@@ -18,6 +18,7 @@ type node struct {
 	noStore   bool          // object storage is out of reach
 	wanted    bool          // the operator wants it to vote
 	slowUntil time.Duration // its disk is slow until then
+	fullUntil time.Duration // its process says until then that it is full
 }
 
 // process is one run of the server: what a crash forgets.
@@ -115,6 +116,7 @@ func (p *process) promised() sqllog.Epoch {
 }
 
 func (p *process) tick() {
+	p.core.SetFull(p.w.full(p.n))
 	p.core.Tick(p.local())
 	p.effects()
 	p.watchStreams()
