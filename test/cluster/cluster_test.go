@@ -37,6 +37,7 @@ type cluster struct {
 	proxy  *faultproxy.Proxy
 	prefix string
 	nodes  []*process.Node
+	disks  map[*process.Node]*disk // nodes with a file system of their own
 
 	mu     sync.Mutex
 	frozen map[*process.Node]bool
@@ -50,9 +51,20 @@ var notInPrefix = regexp.MustCompile(`[^a-z0-9]+`)
 // newCluster describes a cluster; none of its nodes runs.
 func newCluster(t testing.TB, flags ...string) *cluster {
 	t.Helper()
+	return makeCluster(t, false, flags)
+}
+
+// newClusterOnDisks is newCluster, each node with a file system of its own where that is possible. Their disks are not as fast.
+func newClusterOnDisks(t testing.TB, flags ...string) *cluster {
+	t.Helper()
+	return makeCluster(t, true, flags)
+}
+
+func makeCluster(t testing.TB, disks bool, flags []string) *cluster {
+	t.Helper()
 	t.Logf("seed %d", *flagSeed)
 	name := fmt.Sprintf("%s-%d", notInPrefix.ReplaceAllString(strings.ToLower(t.Name()), "-"), clusters.Add(1))
-	c := &cluster{t: t, prefix: "clusters/" + name, frozen: map[*process.Node]bool{}}
+	c := &cluster{t: t, prefix: "clusters/" + name, frozen: map[*process.Node]bool{}, disks: map[*process.Node]*disk{}}
 	listen := ""
 	if lab.separate {
 		listen = storeHost + ":0"
@@ -73,19 +85,34 @@ func newCluster(t testing.TB, flags ...string) *cluster {
 	})
 	ca := newAuthority(t)
 	for i := range labNodes {
-		c.nodes = append(c.nodes, c.describe(i, name, ca, flags))
+		c.nodes = append(c.nodes, c.describe(i, name, ca, disks, flags))
 	}
 	return c
 }
 
 // describe describes one node.
-func (c *cluster) describe(i int, name string, ca *authority, flags []string) *process.Node {
+func (c *cluster) describe(i int, name string, ca *authority, disks bool, flags []string) *process.Node {
 	id := fmt.Sprintf("n%d", i+1)
 	cfg := process.Config{Binary: lab.wrappers[i], Name: id}
 	if dir := os.Getenv(envKeep); dir != "" {
 		cfg.Log = filepath.Join(dir, name+"-"+id+".log")
 	}
+	var d *disk
+	if disks {
+		d = newDisk(c.t)
+	}
+	if d != nil {
+		cfg.Dir = d.data()
+	}
 	n := process.NewNode(c.t, cfg)
+	if d != nil {
+		c.disks[n] = d
+		c.t.Cleanup(func() { // before its process is ended, which could not be while it waits for the disk
+			if err := d.thaw(); err != nil {
+				c.t.Error(err)
+			}
+		})
+	}
 	host, peers := "127.0.0.1", process.FreeAddress(c.t)
 	if lab.separate {
 		host = nodeHost(i)
@@ -247,6 +274,9 @@ func put(ctx context.Context, limit time.Duration, c *clientv3.Client, key, valu
 // dump ends all nodes and keeps what they have written.
 func (c *cluster) dump(t testing.TB) string {
 	var paths []string
+	if err := c.calmDisks(); err != nil { // what waits for a disk does not end
+		t.Error(err)
+	}
 	for _, n := range c.nodes {
 		if n.Proc != nil {
 			_ = n.Proc.Thaw()

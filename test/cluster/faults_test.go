@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -47,6 +50,7 @@ type siege struct {
 type hardship struct {
 	name string
 	do   func(s *siege) error
+	disk bool // it needs file systems of the nodes' own
 }
 
 // TestFaultsForMinutes lets clients work at every node of a cluster while its nodes are killed, stopped, cut off and lose their
@@ -62,7 +66,7 @@ func TestFaultsForMinutes(t *testing.T) {
 // lastFor besieges a cluster for some minutes.
 func lastFor(t *testing.T, minutes float64, flags ...string) {
 	s := newSiege(t, flags...)
-	deeds := hardships()
+	deeds := s.chosen(hardships())
 	for i, end := 0, time.Now().Add(time.Duration(minutes*float64(time.Minute))); time.Now().Before(end); i++ {
 		if i%len(deeds) == 0 {
 			s.rng.Shuffle(len(deeds), func(a, b int) { deeds[a], deeds[b] = deeds[b], deeds[a] })
@@ -82,8 +86,19 @@ func lastFor(t *testing.T, minutes float64, flags ...string) {
 	s.finish()
 }
 
+// chosen are the hardships that can happen here, and that were asked for.
+func (s *siege) chosen(list []hardship) []hardship {
+	return slices.DeleteFunc(list, func(h hardship) bool {
+		if h.disk && len(s.disks) == 0 {
+			s.t.Logf("left out, since no file system can be mounted here: %s", h.name)
+			return true
+		}
+		return !strings.Contains(h.name, os.Getenv(envOnly))
+	})
+}
+
 func newSiege(t *testing.T, flags ...string) *siege {
-	c := newCluster(t, append(flags, "--snapshot-rows", "5000")...)
+	c := newClusterOnDisks(t, append(flags, "--snapshot-rows", "5000")...)
 	s := &siege{cluster: c, t: t, rng: rand.New(rand.NewPCG(*flagSeed, 1)), counts: map[string]int{}}
 	if err := c.start(); err != nil {
 		t.Fatalf("%v\n%s", err, c.dump(t))
@@ -132,16 +147,13 @@ func (s *siege) replica() (*process.Node, error) {
 // calm ends what is left of the faults and requires that all is well soon: each node takes writes, and votes.
 func (s *siege) calm() error {
 	s.calmStore()
-	if err := lab.heal(); err != nil {
+	if err := errors.Join(lab.heal(), s.calmDisks()); err != nil {
 		return err
 	}
 	start := time.Now()
-	for i, probe := range s.probes {
-		if err := client.Until(settleLimit, 10*time.Millisecond, func() error {
-			_, err := put(s.t.Context(), time.Second, probe, registers.Prefix+"probe", s.nodes[i].Name)
-			return err
-		}); err != nil {
-			return fmt.Errorf("a write at %s after the faults: %w", s.nodes[i].Name, err)
+	for i := range s.probes {
+		if err := s.takesWrite(i); err != nil {
+			return fmt.Errorf("after the faults: %w", err)
 		}
 	}
 	if err := s.settled(settleLimit); err != nil {
@@ -150,6 +162,19 @@ func (s *siege) calm() error {
 	s.longest = max(s.longest, time.Since(start))
 	s.lately = time.Since(start)
 	return s.pause(300*time.Millisecond, 1500*time.Millisecond)
+}
+
+// takesWrite requires that a node takes a write soon.
+func (s *siege) takesWrite(i int) error {
+	name := s.nodes[i].Name
+	err := client.Until(settleLimit, 10*time.Millisecond, func() error {
+		_, err := put(s.t.Context(), time.Second, s.probes[i], registers.Prefix+"probe", name)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("a write at %s: %w", name, err)
+	}
+	return nil
 }
 
 // finish ends the load after some writes more, and compares what the nodes, the clients and the watches tell.

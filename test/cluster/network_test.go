@@ -78,13 +78,19 @@ func newNetwork(dir string) (*network, error) {
 		if err := n.makeHost(i); err != nil {
 			return nil, err
 		}
-		n.wrappers[i] = filepath.Join(dir, fmt.Sprintf("kinsy-%d", i+1))
-		script := fmt.Sprintf("#!/bin/sh\nexec ip netns exec n%d %s \"$@\"\n", i+1, kinsyBinary)
-		if err := os.WriteFile(n.wrappers[i], []byte(script), 0o700); err != nil {
+		var err error
+		if n.wrappers[i], err = wrap(dir, i, kinsyBinary); err != nil {
 			return nil, err
 		}
 	}
 	return n, nil
+}
+
+// wrap writes a script into dir that runs a binary in the namespace of a node.
+func wrap(dir string, i int, binary string) (string, error) {
+	path := filepath.Join(dir, fmt.Sprintf("%s-%d", filepath.Base(binary), i+1))
+	script := fmt.Sprintf("#!/bin/sh\nexec ip netns exec n%d %s \"$@\"\n", i+1, binary)
+	return path, os.WriteFile(path, []byte(script), 0o700)
 }
 
 func (n *network) makeRouter() error {

@@ -18,7 +18,13 @@ const Binary = "KINSY_TEST_BINARY"
 // that nothing else depends on what versitygw needs.
 const GatewayVersion = "v1.8.0"
 
-const gatewayCommand = "github.com/versity/versitygw/cmd/versitygw"
+// EtcdVersion is the version of etcd that kinsy is compared with; test/kubernetes pins the same.
+const EtcdVersion = "v3.7.3"
+
+const (
+	gatewayCommand = "github.com/versity/versitygw/cmd/versitygw"
+	etcdCommand    = "go.etcd.io/etcd/server/v3"
+)
 
 // ErrNoRepository says that the working folder is in no copy of this repository.
 var ErrNoRepository = errors.New("the working folder is outside of kinsy's repository")
@@ -58,11 +64,22 @@ func Kinsy(ctx context.Context, into string) (string, error) {
 // Gateway returns the path of versitygw. It is kept in the user's cache folder, and built without cgo when it is missing,
 // which takes minutes on a cold cache. Builds may run concurrently.
 func Gateway(ctx context.Context) (string, error) {
+	return kept(ctx, "versitygw-"+GatewayVersion, filepath.Join("test", "harness", "build", "versitygw"), gatewayCommand)
+}
+
+// Etcd returns the path of etcd, as Gateway does that of versitygw. The module is the one of the tests with Kubernetes.
+func Etcd(ctx context.Context) (string, error) {
+	return kept(ctx, "etcd-"+EtcdVersion, filepath.Join("test", "kubernetes"), etcdCommand)
+}
+
+// kept returns the path of a command that is kept in the user's cache folder, and built in a module of this repository when it is
+// missing.
+func kept(ctx context.Context, name, module, command string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("find cache folder: %w", err)
 	}
-	path := filepath.Join(cache, "kinsy-test", "versitygw-"+GatewayVersion)
+	path := filepath.Join(cache, "kinsy-test", name)
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
@@ -73,14 +90,13 @@ func Gateway(ctx context.Context) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", fmt.Errorf("make cache folder: %w", err)
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(path), "versitygw-")
+	dir, err := os.MkdirTemp(filepath.Dir(path), "build-")
 	if err != nil {
 		return "", fmt.Errorf("make folder for the build: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	built := filepath.Join(dir, "versitygw")
-	module := filepath.Join(root, "test", "harness", "build", "versitygw")
-	if err := run(ctx, module, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", built, gatewayCommand); err != nil {
+	built := filepath.Join(dir, name)
+	if err := run(ctx, filepath.Join(root, module), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", built, command); err != nil {
 		return "", err
 	}
 	return path, os.Rename(built, path)
