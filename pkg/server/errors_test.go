@@ -60,7 +60,7 @@ var errorCases = []struct {
 // a commit wraps its cause in one of replicate's. Those of streams between nodes end
 // a stream.
 var neverSeen = []string{
-	"mvcc.ErrDiverged", "mvcc.ErrPending", "replicate.ErrBadStream", "replicate.ErrDivergence", "sqllog.ErrPromised",
+	"mvcc.ErrDiverged", "mvcc.ErrPending", "replicate.ErrBadStream", "replicate.ErrOldDisk", "replicate.ErrDivergence", "sqllog.ErrPromised",
 	"sqllog.ErrGap", "sqllog.ErrInvalidRow", "sqllog.ErrNewer", "sqllog.ErrForeign", "sqllog.ErrOtherCluster",
 }
 
