@@ -182,7 +182,7 @@ func TestNobodyElectsWhileAnotherHears(t *testing.T) {
 	s := newScript(t, three(Majority, 1))
 	s.pass(720 * ms)
 	s.receive(2, Answer{Seq: 1, Primary: 3, Epoch: 1})
-	s.wants("to 2: Ask{1}", "to 3: Ask{1}")
+	s.wants("to 2: Ask{1}", "to 3: Ask{1}", "to 3: HeartbeatAck{1 0 1 false}")
 	if _, stage := s.core.Elector(); stage != "watching" {
 		t.Errorf("stage is %s", stage)
 	}

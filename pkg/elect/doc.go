@@ -44,7 +44,12 @@
 // They may be lost, repeated, delayed and reordered. Those of an epoch are sent
 // again every heartbeat until they are answered. One below the receiver's promise
 // is refused by an answer that names it [5]: a Primary that is refused for longer
-// than the suspicion time has an election held, since that member cannot follow it.
+// than the suspicion time has an election held, since that node cannot follow it.
+//
+// A node that asks, and is told of a Primary that it does not hear, sends that one a
+// HeartbeatAck. It says which epoch the node has promised, and that it is there: the
+// Primary may not have heard of a change of members that the node has read of, since
+// its answer was lost and it took effect late. It answers with a Heartbeat.
 //
 // # Roles
 //

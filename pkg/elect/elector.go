@@ -193,6 +193,9 @@ func (c *Core) onAnswer(from NodeID, m Answer) {
 	}
 	switch {
 	case m.Primary != 0:
+		if m.Primary != c.cfg.Self {
+			c.send(m.Primary, HeartbeatAck{Epoch: m.Epoch, Promise: c.promise, Full: c.full}) // it may not know that this node is there
+		}
 		if m.Primary != c.cfg.Self && m.Epoch >= c.promise {
 			c.meet(m.Primary, m.Epoch)
 		}

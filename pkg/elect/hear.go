@@ -1,6 +1,7 @@
 package elect
 
 import (
+	"slices"
 	"time"
 
 	"github.com/kinsy/kinsy/internal/rules"
@@ -127,11 +128,14 @@ func (c *Core) onHeartbeatAck(from NodeID, m HeartbeatAck) {
 	if c.role == Replica || m.Epoch != c.epoch {
 		return
 	}
-	if m.Promise > c.epoch {
-		if c.refused < 0 && c.cluster.IsMember(from) {
+	if m.Promise > c.epoch { // whoever says so, cluster.json has that epoch: there is no other way to one
+		if c.refused < 0 {
 			c.refused = c.now
 		}
 		return
+	}
+	if c.role == Primary && !c.cluster.IsMember(from) && !slices.Contains(c.observers, from) {
+		c.send(from, Heartbeat{Epoch: c.epoch, Round: c.rounds.sent}) // it hears nobody, and may take itself for a member
 	}
 	if c.role == Primary && c.rounds.ack(from, m.Round) {
 		c.confirm()

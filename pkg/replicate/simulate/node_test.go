@@ -43,6 +43,7 @@ type process struct {
 	reign     *reign // as the Primary
 	hasty     *hasty // an election that nobody needed
 	follows   follows
+	catching  int    // turn of follows in which the log is brought to the chain; 0 for none
 	waits     []wait // reads until rows are shown
 	rounds    []roundWait
 	lockSeen  lock

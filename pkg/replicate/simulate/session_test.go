@@ -47,7 +47,7 @@ func (p *process) endSession() {
 func (p *process) connectSoon() {
 	f := p.follows
 	p.after(p.w.between(10*ms, 60*ms), func() {
-		if p.follows == f && p.session == nil {
+		if p.follows == f && p.session == nil && p.catching != f.turn {
 			p.connect(f)
 		}
 	})
@@ -56,7 +56,7 @@ func (p *process) connectSoon() {
 // connect opens a stream once the operations on the log are done.
 func (p *process) connect(f follows) {
 	p.operate(func() error { return nil }, func(error) {
-		if p.follows != f || p.session != nil || p.core.Promise() > f.epoch {
+		if p.follows != f || p.session != nil || p.catching == f.turn || p.core.Promise() > f.epoch {
 			return
 		}
 		w := p.w
@@ -206,14 +206,16 @@ func (p *process) show(id sqllog.ID) {
 	p.wake()
 }
 
-// catchUp brings a Replica's log to the chain.
+// catchUp brings a Replica's log to the chain. No stream is opened meanwhile.
 func (p *process) catchUp() {
 	f := p.follows
+	p.catching = f.turn
 	live := func() bool { return p.follows == f && p.reign == nil && p.candidacy == nil }
 	p.readChain(func(rows []row, _ time.Duration, err error) {
 		switch {
 		case !live():
 		case err != nil || len(rows) <= int(p.committed):
+			p.catching = 0
 			p.connectSoon()
 		default:
 			p.takeOver(p.epochOf(rows), rows, false, live, func(err error) { p.caughtUp(rows, err) })
@@ -230,6 +232,7 @@ func (p *process) epochOf(rows []row) sqllog.Epoch {
 }
 
 func (p *process) caughtUp(rows []row, err error) {
+	p.catching = 0
 	if err == nil {
 		p.w.truth.stats.CaughtUp++
 		p.w.tracef("%v has caught up with the chain to %v", p, end(rows))
