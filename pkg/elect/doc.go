@@ -49,7 +49,8 @@
 // A node that asks, and is told of a Primary that it does not hear, sends that one a
 // HeartbeatAck. It says which epoch the node has promised, and that it is there: the
 // Primary may not have heard of a change of members that the node has read of, since
-// its answer was lost and it took effect late. It answers with a Heartbeat.
+// its answer was lost and it took effect late. It answers such a one, which is of no
+// round, with a Heartbeat, once.
 //
 // # Roles
 //

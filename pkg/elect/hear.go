@@ -134,7 +134,7 @@ func (c *Core) onHeartbeatAck(from NodeID, m HeartbeatAck) {
 		}
 		return
 	}
-	if c.role == Primary && !c.cluster.IsMember(from) && !slices.Contains(c.observers, from) {
+	if c.role == Primary && m.Round == 0 && c.rounds.sent > 0 && !c.cluster.IsMember(from) && !slices.Contains(c.observers, from) {
 		c.send(from, Heartbeat{Epoch: c.epoch, Round: c.rounds.sent}) // it hears nobody, and may take itself for a member
 	}
 	if c.role == Primary && c.rounds.ack(from, m.Round) {

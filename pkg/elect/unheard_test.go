@@ -36,8 +36,12 @@ func TestMemberThatThePrimaryDoesNotKnow(t *testing.T) {
 		t.Fatal("the primary does not answer")
 	}
 	member.wants("to 2: HeartbeatAck{1 1 1 false}", "Follow{0000000000000002 1}")
-	primary.core.SetObservers([]NodeID{1})
 	primary.receive(1, HeartbeatAck{Epoch: 1, Round: 1, Promise: 1})
+	if got := primary.core.Effects(); len(got) > 0 {
+		t.Errorf("the answer to its answer is answered, and so on: %v", got)
+	}
+	primary.core.SetObservers([]NodeID{1})
+	primary.receive(1, HeartbeatAck{Epoch: 1, Promise: 1})
 	if got := primary.core.Effects(); len(got) > 0 {
 		t.Errorf("one that follows is answered: %v", got)
 	}

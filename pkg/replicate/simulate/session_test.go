@@ -210,7 +210,14 @@ func (p *process) show(id sqllog.ID) {
 func (p *process) catchUp() {
 	f := p.follows
 	p.catching = f.turn
-	live := func() bool { return p.follows == f && p.reign == nil && p.candidacy == nil }
+	live := func() bool {
+		ok := p.follows == f && p.reign == nil && p.candidacy == nil
+		if !ok && p.catching == f.turn {
+			p.catching = 0
+			p.connectSoon()
+		}
+		return ok
+	}
 	p.readChain(func(rows []row, _ time.Duration, err error) {
 		switch {
 		case !live():
