@@ -14,12 +14,13 @@ type banner struct {
 	version string
 	api     string
 	urls    []string
+	rest    []string
 	metrics string // URL of the metrics listener, empty for none
 	data    string
 }
 
 func bannerOf(cfg node.Config, n *node.Node) banner {
-	b := banner{version: cfg.Version, api: cfg.API, urls: n.URLs(), data: cfg.LogPath()}
+	b := banner{version: cfg.Version, api: cfg.API, urls: n.URLs(), rest: n.HTTPURLs(), data: cfg.LogPath()}
 	if abs, err := filepath.Abs(b.data); err == nil {
 		b.data = abs
 	}
@@ -45,6 +46,9 @@ func printBanner(w io.Writer, b banner, colour bool) {
 	}
 	fmt.Fprintf(w, "\n%s %s is ready\n", paint("1;32", "kinsy"), b.version)
 	line("etcd", strings.Join(b.urls, ", ")+" (--api "+b.api+")")
+	if len(b.rest) > 0 {
+		line("rest", strings.Join(b.rest, ", "))
+	}
 	if b.metrics != "" {
 		line("metrics", b.metrics+"/metrics")
 	}

@@ -110,14 +110,14 @@ func TestDevelopmentDefaults(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !cfg.Dev || cfg.API != node.APIEtcd || cfg.MetricsBindAddress != node.DefaultDevMetricsBindAddress ||
+		if !cfg.Dev || cfg.API != node.APIEtcd || cfg.MetricsBindAddress != node.DefaultDevMetricsBindAddress || cfg.HTTPAddress != node.DefaultDevHTTPAddress ||
 			cfg.ListenAddress != node.DefaultListenAddress || cfg.DataFolder() != node.DefaultDevDataDir {
 			t.Errorf("%v: %+v", args, cfg)
 		}
 	}
 	t.Setenv("KINE_METRICS_BIND_ADDRESS", "0")
-	cfg, _, err := parse(t, "--dev", "--api", "netsy", "--data-dir", "d")
-	if err != nil || cfg.API != node.APINetsy || cfg.MetricsBindAddress != "0" || cfg.DataFolder() != "d" {
+	cfg, _, err := parse(t, "--dev", "--api", "netsy", "--data-dir", "d", "--http-address", "0")
+	if err != nil || cfg.API != node.APINetsy || cfg.MetricsBindAddress != "0" || cfg.DataFolder() != "d" || cfg.HTTPAddress != node.HTTPOff {
 		t.Errorf("what is given must win over --dev: %+v, %v", cfg, err)
 	}
 }

@@ -78,7 +78,8 @@ func newServerFlags() (*settings, []cli.Flag) {
 
 func (f *flagSet) addData(c *node.Config) {
 	f.boolean(&c.Dev, spec{name: "dev", category: categoryData,
-		usage: "a node for a laptop or a test: data in " + node.DefaultDevDataDir + ", --api " + node.APIEtcd + ", metrics on " + node.DefaultDevMetricsBindAddress})
+		usage: "a node for a laptop or a test: data in " + node.DefaultDevDataDir + ", --api " + node.APIEtcd + ", REST on " + node.DefaultDevHTTPAddress +
+			", metrics on " + node.DefaultDevMetricsBindAddress})
 	f.text(&c.DataDir, spec{name: "data-dir", category: categoryData, fallback: node.DefaultDataDir + ", with --dev " + node.DefaultDevDataDir,
 		usage: "`FOLDER` of everything the node keeps; one process at a time may use it"})
 	f.text(&c.Endpoint, spec{name: "endpoint", category: categoryData, kine: true, fallback: "sqlite",
@@ -94,6 +95,10 @@ func (f *flagSet) addListen(c *node.Config) {
 		usage: "where clients connect: HOST:PORT or unix://PATH, several separated by commas"})
 	f.text(&c.AdvertiseClientURLs, spec{name: "advertise-client-urls", category: categoryListen, list: true, fallback: "from the listen addresses",
 		usage: "URLs told to clients that ask for the members, separated by commas"})
+	f.text(&c.HTTPAddress, spec{name: "http-address", category: categoryListen, list: true, fallback: "none, with --dev " + node.DefaultDevHTTPAddress,
+		usage: "where REST and WebSocket clients connect, written as --listen-address; 0: nowhere"})
+	f.text(&c.CORS, spec{name: "cors", category: categoryListen, list: true,
+		usage: "origins whose web pages may use --http-address, such as https://example.com, separated by commas; * for all"})
 	f.text(&c.MetricsBindAddress, spec{name: "metrics-bind-address", category: categoryListen, kine: true,
 		fallback: node.DefaultMetricsBindAddress + ", with --dev " + node.DefaultDevMetricsBindAddress,
 		usage:    "HOST:PORT of /metrics, /livez, /readyz, /health and /version; 0 turns them off"})
@@ -209,6 +214,9 @@ func (s *settings) config(cmd *cli.Command) (node.Config, error) {
 		}
 		if !cmd.IsSet("metrics-bind-address") {
 			c.MetricsBindAddress = dev.MetricsBindAddress
+		}
+		if !cmd.IsSet("http-address") {
+			c.HTTPAddress = dev.HTTPAddress
 		}
 	}
 	c.Version = Version()

@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/kinsy/kinsy/pkg/elect"
+	"github.com/kinsy/kinsy/pkg/gateway"
 	"github.com/kinsy/kinsy/pkg/mvcc"
 	"github.com/kinsy/kinsy/pkg/peer"
 	"github.com/kinsy/kinsy/pkg/peer/peerpb"
@@ -37,6 +38,7 @@ type clusterParts struct {
 	directory *directory
 	member    atomic.Pointer[replicate.Member] // nil while the node is being opened
 	server    *server.Server
+	rest      *rest // nil without REST
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -82,6 +84,9 @@ func openCluster(ctx context.Context, env engineEnv) (_ engine, err error) {
 	cfg := p.serverConfig(urls)
 	if err = cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configure server: %w", err)
+	}
+	if p.rest, err = newREST(env, p.restConfig(cfg)); err != nil {
+		return nil, err
 	}
 	p.server = server.New(cfg)
 	return p, nil
@@ -136,13 +141,17 @@ func (p *clusterParts) openPeers() error {
 	return nil
 }
 
+// forwardFactor is how much larger than a client's request the one may be that is forwarded for it: a put by REST carries
+// its value twice and its key three times.
+const forwardFactor = 4
+
 // peerConfig is for a client of the other nodes.
 func (p *clusterParts) peerConfig() peer.Config {
 	cfg := p.env.cfg
 	return peer.Config{
 		Name: cfg.nodeID(), Cluster: peer.ClusterID(cfg.ClusterID),
 		CertFile: cfg.PeerCertFile, KeyFile: cfg.PeerKeyFile, CAFile: cfg.PeerCAFile, Insecure: cfg.InsecurePeers,
-		MaxFrameBytes: max(peer.DefaultMaxFrameBytes, 2*int(cfg.MaxRequestBytes)), Logger: p.env.log,
+		MaxFrameBytes: max(peer.DefaultMaxFrameBytes, forwardFactor*int(cfg.MaxRequestBytes)), Logger: p.env.log,
 	}
 }
 
@@ -221,6 +230,28 @@ func (p *clusterParts) serverConfig(urls []string) server.Config {
 	return c
 }
 
+// restConfig adds what status tells of the cluster.
+func (p *clusterParts) restConfig(s server.Config) gateway.Config {
+	c := restConfig(p.env, s, p.store)
+	c.Epoch = func() int64 { return p.member.Load().State().GetEpoch() }
+	c.Members = func(ctx context.Context) []gateway.Member {
+		list, err := s.Members(ctx)
+		if err != nil {
+			return nil
+		}
+		members := make([]gateway.Member, 0, len(list))
+		for _, m := range list {
+			member := gateway.Member{ID: m.ID, Name: m.Name}
+			if len(m.ClientURLs) > 0 {
+				member.URL = m.ClientURLs[0]
+			}
+			members = append(members, member)
+		}
+		return members
+	}
+	return c
+}
+
 // Receive implements peer.Handler.
 func (p *clusterParts) Receive(from elect.NodeID, msg elect.Message) {
 	if m := p.member.Load(); m != nil {
@@ -276,6 +307,9 @@ func (p *clusterParts) HandOver(ctx context.Context, to elect.NodeID) (elect.Nod
 // Serve implements engine.
 func (p *clusterParts) Serve(l net.Listener) error { return p.server.Serve(l) }
 
+// ServeREST implements engine.
+func (p *clusterParts) ServeREST(l net.Listener) error { return p.rest.serve(l) }
+
 // handOverLimit is what a stop gives the search for another Primary.
 const handOverLimit = 2 * time.Second
 
@@ -290,7 +324,7 @@ func (p *clusterParts) Drain(ctx context.Context) {
 		}
 		cancel()
 	}
-	_ = p.server.GracefulStop(ctx)
+	drainFronts(ctx, p.server, p.rest)
 	if wasPrimary {
 		// What others have sent before they heard of the new Primary is refused, not cut off: they send it there.
 		timer := time.NewTimer(p.env.cfg.HeartbeatInterval)
@@ -310,7 +344,7 @@ func (p *clusterParts) Status() engineStatus {
 
 // Collectors implements engine.
 func (p *clusterParts) Collectors() []prometheus.Collector {
-	return append(p.objects.collectors(), p.log, p.store, p.member.Load(), p.server)
+	return append(p.objects.collectors(), p.rest.collectors(p.log, p.store, p.member.Load(), p.server)...)
 }
 
 // Close implements engine.

@@ -23,6 +23,7 @@ const (
 	DefaultListenAddress         = "127.0.0.1:2379"
 	DefaultMetricsBindAddress    = "127.0.0.1:8080"
 	DefaultDevMetricsBindAddress = "127.0.0.1:2381"
+	DefaultDevHTTPAddress        = "127.0.0.1:12379"
 	DefaultName                  = "kinsy"
 	DefaultEmulatedEtcdVersion   = server.DefaultEmulatedVersion
 	DefaultMaxRequestBytes       = server.DefaultMaxRequestBytes
@@ -66,6 +67,9 @@ const (
 // MetricsOff as a Config.MetricsBindAddress starts no metrics listener.
 const MetricsOff = "0"
 
+// HTTPOff as a Config.HTTPAddress starts no REST listener, as an empty one does.
+const HTTPOff = "0"
+
 // logFileName is the log's file in the data folder.
 const logFileName = "kinsy.db"
 
@@ -90,6 +94,11 @@ type Config struct {
 	// AdvertiseClientURLs are the URLs given to clients in the member list, separated by commas; empty derives them from
 	// the listeners.
 	AdvertiseClientURLs string
+	// HTTPAddress is where REST and WebSocket clients connect, in the syntax of ListenAddress; empty or HTTPOff: nowhere. API
+	// does not limit what they may do.
+	HTTPAddress string
+	// CORS are the origins whose web pages may use HTTPAddress, separated by commas; * for all. Empty: none but its own.
+	CORS string
 	// MetricsBindAddress is HOST:PORT of the metrics and health listener; MetricsOff starts none.
 	MetricsBindAddress string
 	// MetricsIgnoreTLS serves the metrics listener in plain HTTP although there is a certificate.
@@ -177,7 +186,8 @@ type Config struct {
 }
 
 // DefaultConfig returns the configuration of a node that nothing else was said about. With dev the data folder is
-// DefaultDevDataDir, the profile is APIEtcd and the metrics listener is DefaultDevMetricsBindAddress.
+// DefaultDevDataDir, the profile is APIEtcd, the metrics listener is DefaultDevMetricsBindAddress, and REST is served on
+// DefaultDevHTTPAddress.
 func DefaultConfig(dev bool) Config {
 	c := Config{
 		Dev:                 dev,
@@ -213,6 +223,7 @@ func DefaultConfig(dev bool) Config {
 	if dev {
 		c.API = APIEtcd
 		c.MetricsBindAddress = DefaultDevMetricsBindAddress
+		c.HTTPAddress = DefaultDevHTTPAddress
 	}
 	return c
 }
@@ -242,6 +253,9 @@ func (c Config) LogPath() string {
 
 // Clustered reports whether the node is one of a cluster.
 func (c Config) Clustered() bool { return c.PeerListenAddress != "" }
+
+// rest reports whether the node serves REST and WebSockets.
+func (c Config) rest() bool { return c.HTTPAddress != "" && c.HTTPAddress != HTTPOff }
 
 // TLS reports whether the node has a certificate and so serves TLS.
 func (c Config) TLS() bool { return c.CertFile != "" && c.KeyFile != "" }

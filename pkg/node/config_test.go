@@ -14,7 +14,7 @@ func TestDefaultsAreValid(t *testing.T) {
 			t.Errorf("dev=%v: %v", dev, err)
 		}
 	}
-	if c := DefaultConfig(true); c.API != APIEtcd || c.MetricsBindAddress != DefaultDevMetricsBindAddress || c.DataFolder() != DefaultDevDataDir {
+	if c := DefaultConfig(true); c.API != APIEtcd || c.MetricsBindAddress != DefaultDevMetricsBindAddress || c.HTTPAddress != DefaultDevHTTPAddress || c.DataFolder() != DefaultDevDataDir {
 		t.Errorf("development defaults: %+v", c)
 	}
 	if c := DefaultConfig(false); c.API != APINetsy || c.DataFolder() != DefaultDataDir || c.LogPath() != DefaultDataDir+"/kinsy.db" {
@@ -58,6 +58,10 @@ func TestValidateSentences(t *testing.T) {
 		{"certificate without key", func(c *Config) { c.CertFile = "c" }, "--server-cert-file needs --server-key-file"},
 		{"key without certificate", func(c *Config) { c.KeyFile = "k" }, "--server-key-file needs --server-cert-file"},
 		{"CA alone", func(c *Config) { c.TrustedCAFile = "ca" }, "--trusted-ca-file needs --server-cert-file and --server-key-file"},
+		{"REST", func(c *Config) { c.HTTPAddress, c.CORS = "127.0.0.1:1,[::1]:1", "https://a.example, *" }, ""},
+		{"REST exposed", func(c *Config) { c.HTTPAddress = ":1" }, "--http-address :1 is open beyond loopback without TLS; give --server-cert-file and --server-key-file, or allow it with --allow-insecure-listen"},
+		{"REST with TLS", func(c *Config) { c.HTTPAddress = "https://127.0.0.1:1" }, "--http-address 127.0.0.1:1 asks for TLS, which needs --server-cert-file and --server-key-file"},
+		{"origin", func(c *Config) { c.HTTPAddress, c.CORS = "127.0.0.1:1", "a.example" }, `--cors: "a.example" is not an origin such as https://example.com:8443, nor *`},
 		{"profile", func(c *Config) { c.API = "rest" }, `--api must be netsy or etcd, not "rest"`},
 		{"name", func(c *Config) { c.Name = "" }, "--name must not be empty"},
 		{"etcd version", func(c *Config) { c.EmulatedEtcdVersion = "v3.6" }, `--emulated-etcd-version must be a version such as 3.6.16, not "v3.6"`},

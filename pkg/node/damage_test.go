@@ -32,7 +32,7 @@ func writeLog(t *testing.T, path string, n int) {
 
 func TestStartSaysWhatADamagedLogStillHolds(t *testing.T) {
 	cfg := DefaultConfig(true)
-	cfg.DataDir, cfg.ListenAddress, cfg.MetricsBindAddress = t.TempDir(), "127.0.0.1:0", MetricsOff
+	cfg.DataDir, cfg.ListenAddress, cfg.MetricsBindAddress, cfg.HTTPAddress = t.TempDir(), "127.0.0.1:0", MetricsOff, HTTPOff
 	path := cfg.LogPath()
 	writeLog(t, path, 5000)
 	damaged, err := os.ReadFile(path)

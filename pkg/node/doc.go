@@ -5,7 +5,7 @@
 //  1. the lock of the data folder, so that no second process opens the same log;
 //  2. the metrics listener: /livez answers, /readyz says that the node is loading;
 //  3. the engine: the log is opened and the index is built from it;
-//  4. the client listeners: gRPC is served, and /readyz turns to 200.
+//  4. the client listeners: gRPC and REST are served, and /readyz turns to 200.
 //
 // A node that fails by itself (the engine stopped, a listener broke) closes Done and keeps the reason in Err; it goes on
 // answering /livez and /readyz until it is closed.

@@ -25,6 +25,8 @@ import (
 type engine interface {
 	// Serve answers clients of l until Drain, and then returns nil. Several listeners may be served at once.
 	Serve(l net.Listener) error
+	// ServeREST answers REST and WebSocket clients of l likewise.
+	ServeREST(l net.Listener) error
 	// Drain ends watches, lets requests under way finish, and cuts them off when ctx ends. It returns when none is left.
 	Drain(ctx context.Context)
 	// Status tells the health of the last commit. It may be called concurrently with everything, also after Close.
@@ -39,7 +41,9 @@ type engine interface {
 type engineEnv struct {
 	cfg Config
 	tls *tls.Config // nil: no TLS
-	log *logrus.Logger
+	// restTLS is for the REST listeners.
+	restTLS *tls.Config
+	log     *logrus.Logger
 	// listen opens the client listeners, which is to be done once the index is loaded, and returns the URLs to advertise.
 	listen func(ctx context.Context) ([]string, error)
 	// progress is told how far a restore is.
@@ -60,6 +64,7 @@ type parts struct {
 	store   *mvcc.Store
 	primary *replicate.Primary
 	server  *server.Server
+	rest    *rest // nil without REST
 }
 
 var _ engine = (*parts)(nil)
@@ -99,6 +104,9 @@ func openEngine(ctx context.Context, env engineEnv) (_ engine, err error) {
 	cfg := serverConfig(env, p, urls)
 	if err = cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configure server: %w", err)
+	}
+	if p.rest, err = newREST(env, restConfig(env, cfg, p.store)); err != nil {
+		return nil, err
 	}
 	p.server = server.New(cfg)
 	return p, nil
@@ -215,8 +223,11 @@ func commonServerConfig(env engineEnv, urls []string, log *sqllog.Log, store *mv
 // Serve implements engine.
 func (p *parts) Serve(l net.Listener) error { return p.server.Serve(l) }
 
+// ServeREST implements engine.
+func (p *parts) ServeREST(l net.Listener) error { return p.rest.serve(l) }
+
 // Drain implements engine.
-func (p *parts) Drain(ctx context.Context) { _ = p.server.GracefulStop(ctx) }
+func (p *parts) Drain(ctx context.Context) { drainFronts(ctx, p.server, p.rest) }
 
 // Status implements engine.
 func (p *parts) Status() engineStatus {
@@ -226,7 +237,7 @@ func (p *parts) Status() engineStatus {
 
 // Collectors implements engine.
 func (p *parts) Collectors() []prometheus.Collector {
-	return append(p.objects.collectors(), p.log, p.store, p.primary, p.server)
+	return append(p.objects.collectors(), p.rest.collectors(p.log, p.store, p.primary, p.server)...)
 }
 
 // Close implements engine: it stops the parts that were opened, the last first.

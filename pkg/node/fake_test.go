@@ -57,6 +57,8 @@ func (e *fakeEngine) Serve(l net.Listener) error {
 	}
 }
 
+func (e *fakeEngine) ServeREST(l net.Listener) error { return e.Serve(l) }
+
 func (e *fakeEngine) Drain(context.Context) {
 	e.note("drain")
 	e.mu.Lock()

@@ -76,7 +76,7 @@ func (n *Node) startMetrics(ctx context.Context) error {
 		ReadTimeout:       metricsReadTimeout,
 		IdleTimeout:       metricsIdleTimeout,
 		MaxHeaderBytes:    metricsHeaderBytes,
-		ErrorLog:          stdlog.New(httpLog{n.log}, "", 0),
+		ErrorLog:          stdlog.New(httpLog{log: n.log, message: "metrics connection refused"}, "", 0),
 	}
 	n.attach(func() { n.serveMetrics(l) })
 	return nil
@@ -104,11 +104,12 @@ func (n *Node) stopMetrics(ctx context.Context) error {
 
 // httpLog passes the complaints of net/http, such as failed handshakes, to the log.
 type httpLog struct {
-	log *logrus.Logger
+	log     *logrus.Logger
+	message string
 }
 
 // Write logs one complaint.
 func (h httpLog) Write(p []byte) (int, error) {
-	h.log.WithField("error", strings.TrimSpace(string(p))).Debug("metrics connection refused")
+	h.log.WithField("error", strings.TrimSpace(string(p))).Debug(h.message)
 	return len(p), nil
 }

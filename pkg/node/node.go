@@ -35,6 +35,7 @@ type Node struct {
 	listeners   []net.Listener
 	addrs       []string
 	urls        []string
+	rest        listening
 
 	wg        sync.WaitGroup // every goroutine of the node
 	done      chan struct{}
@@ -87,7 +88,7 @@ func (n *Node) bringUp(ctx context.Context, open engineOpener) error {
 	env.waiting = func(err error) { n.waiting.Store(&err) }
 	env.progress = n.restoring
 	if n.certs != nil {
-		env.tls = n.certs.forGRPC()
+		env.tls, env.restTLS = n.certs.forGRPC(), n.certs.forHTTP()
 	}
 	if n.engine, err = open(ctx, env); err != nil {
 		return err
@@ -97,8 +98,9 @@ func (n *Node) bringUp(ctx context.Context, open engineOpener) error {
 	}
 	n.serve()
 	n.phase.Store(int32(phaseServing))
-	n.log.WithFields(logrus.Fields{"listen": n.addrs, "metrics": n.metricsAddr, "data": n.cfg.LogPath(), "api": n.cfg.API}).
-		Info("node is serving")
+	n.log.WithFields(logrus.Fields{
+		"listen": n.addrs, "http": n.rest.addrs, "metrics": n.metricsAddr, "data": n.cfg.LogPath(), "api": n.cfg.API,
+	}).Info("node is serving")
 	return nil
 }
 
@@ -135,6 +137,9 @@ func (n *Node) listen(ctx context.Context) ([]string, error) {
 		n.urls = append(n.urls, bound.url(n.cfg.TLS()))
 		urls = append(urls, bound.reachable(n.cfg.Name).url(n.cfg.TLS()))
 	}
+	if err := n.listenREST(ctx); err != nil {
+		return nil, err
+	}
 	if advertised := splitList(n.cfg.AdvertiseClientURLs); len(advertised) > 0 {
 		return advertised, nil
 	}
@@ -150,6 +155,41 @@ func (n *Node) serve() {
 			}
 		})
 	}
+	for _, l := range n.rest.listeners {
+		n.attach(func() {
+			if err := n.engine.ServeREST(l); err != nil {
+				n.fail(fmt.Errorf("serve REST clients: %w", err))
+			}
+		})
+	}
+}
+
+// listening is the listeners of an API.
+type listening struct {
+	listeners   []net.Listener
+	addrs, urls []string
+}
+
+// listenREST opens every REST listener. Nothing is served yet.
+func (n *Node) listenREST(ctx context.Context) error {
+	if !n.cfg.rest() {
+		return nil
+	}
+	addresses, err := parseAddresses(n.cfg.HTTPAddress)
+	if err != nil {
+		return fmt.Errorf("--http-address: %w", err)
+	}
+	for _, a := range addresses {
+		l, err := a.listen(ctx)
+		if err != nil {
+			return fmt.Errorf("--http-address: %w", err)
+		}
+		bound := address{network: a.network, addr: l.Addr().String()}
+		n.rest.listeners = append(n.rest.listeners, l)
+		n.rest.addrs = append(n.rest.addrs, bound.String())
+		n.rest.urls = append(n.rest.urls, bound.url(n.cfg.TLS()))
+	}
+	return nil
 }
 
 // attach runs f in a goroutine that Close waits for.
@@ -192,6 +232,12 @@ func (n *Node) Addrs() []string { return append([]string(nil), n.addrs...) }
 // URLs returns Addrs as URLs: http, https, unix or unixs.
 func (n *Node) URLs() []string { return append([]string(nil), n.urls...) }
 
+// HTTPAddrs returns where REST and WebSocket clients connect, as Addrs does; none without Config.HTTPAddress.
+func (n *Node) HTTPAddrs() []string { return append([]string(nil), n.rest.addrs...) }
+
+// HTTPURLs returns HTTPAddrs as URLs.
+func (n *Node) HTTPURLs() []string { return append([]string(nil), n.rest.urls...) }
+
 // MetricsAddr returns HOST:PORT of the metrics listener, or "" when there is none.
 func (n *Node) MetricsAddr() string { return n.metricsAddr }
 
@@ -210,7 +256,7 @@ func (n *Node) shutdown(ctx context.Context) error {
 		n.engine.Drain(drain)
 		cancel()
 	}
-	for _, l := range n.listeners {
+	for _, l := range append(n.listeners, n.rest.listeners...) {
 		_ = l.Close()
 	}
 	if n.engine != nil {

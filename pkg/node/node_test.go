@@ -22,6 +22,7 @@ func testConfig(t *testing.T) Config {
 	c.DataDir = t.TempDir()
 	c.ListenAddress = "127.0.0.1:0"
 	c.MetricsBindAddress = "127.0.0.1:0"
+	c.HTTPAddress = "127.0.0.1:0"
 	c.Version = "1.2.3"
 	c.Logger, _ = logtest.NewNullLogger()
 	return c

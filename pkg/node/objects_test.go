@@ -24,7 +24,7 @@ func storeConfig(t *testing.T, store string) Config {
 	t.Helper()
 	c := DefaultConfig(true)
 	c.DataDir = t.TempDir()
-	c.ListenAddress, c.MetricsBindAddress = "127.0.0.1:0", "127.0.0.1:0"
+	c.ListenAddress, c.MetricsBindAddress, c.HTTPAddress = "127.0.0.1:0", "127.0.0.1:0", HTTPOff
 	c.ObjectStore = object.Config{URL: "file://" + store}
 	c.Quorum = QuorumObjectStore
 	c.Logger = logrus.New()

@@ -23,7 +23,7 @@ type certSource struct {
 	mu       sync.Mutex
 	files    reload.Files // certificate, key, authorities
 	grpcConf *tls.Config  // in force on the client listeners
-	httpConf *tls.Config  // in force on the metrics listener
+	httpConf *tls.Config  // in force on the metrics and REST listeners
 }
 
 // newCertSource loads the files that the configuration names.
@@ -43,7 +43,7 @@ func (s *certSource) forGRPC() *tls.Config {
 	return s.listenerConfig(protocolsGRPC, func() *tls.Config { return s.grpcConf })
 }
 
-// forHTTP returns the TLS configuration of the metrics listener.
+// forHTTP returns the TLS configuration of the metrics and REST listeners.
 func (s *certSource) forHTTP() *tls.Config {
 	return s.listenerConfig(protocolsHTTP, func() *tls.Config { return s.httpConf })
 }

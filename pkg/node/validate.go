@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/kinsy/kinsy/pkg/gateway"
 )
 
 // maxRequestBytesLimit is the largest size that --max-request-bytes may name: beyond it a message could not be framed.
@@ -25,6 +27,7 @@ func (c Config) Validate() error {
 		c.validateData(),
 		c.validateTLS(),
 		c.validateListen(),
+		c.validateREST(),
 		c.validateMetrics(),
 		c.validateAPI(),
 		c.validateCompaction(),
@@ -62,23 +65,41 @@ func (c Config) validateListen() error {
 	if strings.TrimSpace(c.ListenAddress) == "" {
 		return errors.New("--listen-address must name at least one address")
 	}
-	addresses, err := parseAddresses(c.ListenAddress)
+	return errors.Join(c.validateAddresses("--listen-address", c.ListenAddress), c.validateAdvertise())
+}
+
+// validateAddresses checks the addresses of a flag that names listeners.
+func (c Config) validateAddresses(flag, list string) error {
+	addresses, err := parseAddresses(list)
 	if err != nil {
-		return fmt.Errorf("--listen-address: %w", err)
+		return fmt.Errorf("%s: %w", flag, err)
 	}
 	var errs []error
 	seen := make(map[string]bool)
 	for _, a := range addresses {
 		if seen[a.String()] && !strings.HasSuffix(a.addr, ":0") {
-			errs = append(errs, fmt.Errorf("--listen-address names %s twice", a))
+			errs = append(errs, fmt.Errorf("%s names %s twice", flag, a))
 		}
 		seen[a.String()] = true
 		if a.secure && !c.TLS() {
-			errs = append(errs, fmt.Errorf("--listen-address %s asks for TLS, which needs --server-cert-file and --server-key-file", a))
+			errs = append(errs, fmt.Errorf("%s %s asks for TLS, which needs --server-cert-file and --server-key-file", flag, a))
 		}
-		errs = append(errs, c.checkExposed("--listen-address", a, c.TLS()))
+		errs = append(errs, c.checkExposed(flag, a, c.TLS()))
 	}
-	return errors.Join(append(errs, c.validateAdvertise())...)
+	return errors.Join(errs...)
+}
+
+func (c Config) validateREST() error {
+	if !c.rest() {
+		return nil
+	}
+	errs := []error{c.validateAddresses("--http-address", c.HTTPAddress)}
+	for _, o := range splitList(c.CORS) {
+		if err := gateway.CheckOrigin(o); err != nil {
+			errs = append(errs, fmt.Errorf("--cors: %w", err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (c Config) validateAdvertise() error {

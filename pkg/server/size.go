@@ -2,7 +2,6 @@ package server
 
 import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -10,13 +9,9 @@ import (
 // its keys and value.
 const opOverhead = 128
 
-// checkSize refuses a write whose encoding is larger than the limit. The bound
-// is a cheap upper estimate; the exact size is computed only when it may matter.
+// checkSize is checkSize with the server's limit.
 func (s *Server) checkSize(bound int, m proto.Message) error {
-	if bound <= s.cfg.MaxRequestBytes || proto.Size(m) <= s.cfg.MaxRequestBytes {
-		return nil
-	}
-	return rpctypes.ErrGRPCRequestTooLarge
+	return checkSize(s.cfg.MaxRequestBytes, bound, m)
 }
 
 func putBound(r *pb.PutRequest) int { return opOverhead + len(r.Key) + len(r.Value) }

@@ -22,13 +22,7 @@ func (s *kvServer) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, 
 
 // checkTxn applies every check a Txn must pass before the engine sees it.
 func (s *kvServer) checkTxn(r *pb.TxnRequest) error {
-	if err := checkTxn(r, s.cfg.MaxTxnOps); err != nil {
-		return err
-	}
-	if err := checkOverlap(r.Success); err != nil {
-		return err
-	}
-	if err := checkOverlap(r.Failure); err != nil {
+	if err := checkOps(r, s.cfg.MaxTxnOps); err != nil {
 		return err
 	}
 	if err := s.cfg.Profile.checkTxn(r); err != nil {
