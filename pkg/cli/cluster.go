@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/kinsy/kinsy/pkg/cli/client"
 	"github.com/kinsy/kinsy/pkg/elect"
 	"github.com/kinsy/kinsy/pkg/node"
 	"github.com/kinsy/kinsy/pkg/peer"
@@ -221,7 +222,7 @@ func (a answer) gone() error {
 // onlyArgument returns the one argument of a command.
 func (s *session) onlyArgument(what string) (string, error) {
 	if s.cmd.Args().Len() != 1 {
-		return "", fmt.Errorf("%s takes one %s; see %[1]s --help", s.cmd.FullName(), what)
+		return "", client.Misuse(fmt.Errorf("%s takes one %s; see %[1]s --help", s.cmd.FullName(), what))
 	}
 	return s.cmd.Args().First(), nil
 }
@@ -235,7 +236,7 @@ func newOutputFlag() cli.Flag {
 func (s *session) json() (bool, error) {
 	format := s.cmd.String("output")
 	if format != outputTable && format != outputJSON {
-		return false, fmt.Errorf("--output must be %s or %s, not %q", outputTable, outputJSON, format)
+		return false, client.Misuse(fmt.Errorf("--output must be %s or %s, not %q", outputTable, outputJSON, format))
 	}
 	return format == outputJSON, nil
 }

@@ -2,6 +2,12 @@
 //
 //	kinsy --dev                  the same as kinsy server --dev
 //	kinsy server [flags]         runs a node until SIGINT or SIGTERM
+//	kinsy get, put, del, txn     keys of a running server (package client, docs/CLI.md); so are all up to bench
+//	kinsy watch                  prints changes, or runs a command for each
+//	kinsy lease                  grants, renews and revokes leases
+//	kinsy history, diff, compact what was before
+//	kinsy dump, load             keys out and in
+//	kinsy bench                  measures a server
 //	kinsy snapshot save          takes a snapshot, of object storage or of a log, without a node
 //	kinsy snapshot list          lists the snapshots in object storage
 //	kinsy snapshot verify [ID]   checks every byte of them, and of the chunks
@@ -36,7 +42,8 @@
 // The flags of object storage have their values from all the sources above; those that name what a command reads or writes
 // come from the command line alone, and there they win over an object store that the environment or the file names. A data
 // folder is locked as a node locks it. What is written appears complete or not at all, for its owner only, and replaces
-// nothing unless --force is given. The exit code is 1 after any error, and for damage that verify and inspect find.
+// nothing unless --force is given. The exit code is 1 after any error, and for damage that verify and inspect find; it is 2 where flags
+// or arguments are not understood, of every command.
 //
 // # Commands for a cluster
 //

@@ -3,13 +3,12 @@ package cli
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/kinsy/kinsy/pkg/cli/client"
 	"github.com/kinsy/kinsy/pkg/transfer"
 )
 
@@ -94,31 +93,7 @@ func explain(err error) error {
 
 // tls is the configuration of TLS; nil where no flag asks for one.
 func (e *endpointSettings) tls() (*tls.Config, error) {
-	if (e.certFile == "") != (e.keyFile == "") {
-		return nil, fmt.Errorf("--%scert and --%[1]skey must be given together", e.prefix)
-	}
-	if e.caFile == "" && e.certFile == "" && !e.insecure {
-		return nil, nil
-	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: e.insecure}
-	if e.caFile != "" {
-		text, err := os.ReadFile(e.caFile)
-		if err != nil {
-			return nil, fmt.Errorf("read authorities (--%scacert): %w", e.prefix, err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("read authorities (--%scacert): %w", e.prefix, errors.New("the file has no certificate"))
-		}
-	}
-	if e.certFile != "" {
-		pair, err := tls.LoadX509KeyPair(e.certFile, e.keyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read certificate (--%scert): %w", e.prefix, err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
+	return client.TLSFiles{Prefix: e.prefix, CA: e.caFile, Cert: e.certFile, Key: e.keyFile, SkipVerify: e.insecure}.Config()
 }
 
 // fetchFlags are those of a server that is read.

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v3"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/kinsy/kinsy/pkg/cli/newfile"
 	"github.com/kinsy/kinsy/pkg/s3snap"
 	"github.com/kinsy/kinsy/pkg/s3snap/object"
 	"github.com/kinsy/kinsy/pkg/sqllog"
@@ -130,15 +131,15 @@ func (e *exporter) open(ctx context.Context, from, dir string) (log *sqllog.Log,
 }
 
 func (e *exporter) write(ctx context.Context, log *sqllog.Log) (sum transfer.Summary, err error) {
-	path, force := e.cmd.String("output"), e.cmd.Bool(forceFlagName)
+	path, force := e.cmd.String("output"), e.cmd.Bool(newfile.ForceFlag)
 	switch options := (transfer.JSONOptions{History: e.cmd.Bool("all-revisions")}); {
 	case e.cmd.String("format") == formatEtcd:
-		err = writeNewFile(path, force, func(temp string) (err error) {
+		err = newfile.Write(path, force, func(temp string) (err error) {
 			sum, err = transfer.WriteEtcdDB(ctx, temp, log)
 			return err
 		})
 	case path != "":
-		err = writeNewStream(path, force, func(w io.Writer) (err error) {
+		err = newfile.Stream(path, force, func(w io.Writer) (err error) {
 			sum, err = transfer.WriteJSON(ctx, w, log, options)
 			return err
 		})

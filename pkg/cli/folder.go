@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/kinsy/kinsy/pkg/cli/newfile"
 	"github.com/kinsy/kinsy/pkg/node"
 )
 
@@ -92,7 +93,7 @@ func (f *newFolder) finish(failed bool) error {
 	}
 	errs := []error{f.removeLog()}
 	if !f.hadLock {
-		errs = append(errs, removeIfThere(node.LockPath(f.dir)))
+		errs = append(errs, newfile.RemoveIfThere(node.LockPath(f.dir)))
 	}
 	return errors.Join(append(errs, f.release(), removeFolders(f.created))...)
 }
@@ -103,7 +104,7 @@ func (f *newFolder) removeLog() error {
 	errs := []error{err}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), filepath.Base(f.path)) {
-			errs = append(errs, removeIfThere(filepath.Join(f.dir, e.Name())))
+			errs = append(errs, newfile.RemoveIfThere(filepath.Join(f.dir, e.Name())))
 		}
 	}
 	return errors.Join(errs...)
@@ -126,7 +127,7 @@ func missingFolders(dir string) (missing []string, err error) {
 // removeFolders removes folders that are there; each must be empty.
 func removeFolders(dirs []string) error {
 	for _, dir := range dirs {
-		if err := removeIfThere(dir); err != nil {
+		if err := newfile.RemoveIfThere(dir); err != nil {
 			return err
 		}
 	}

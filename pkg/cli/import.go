@@ -9,6 +9,8 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/kinsy/kinsy/pkg/cli/newfile"
+	"github.com/kinsy/kinsy/pkg/cli/terminal"
 	"github.com/kinsy/kinsy/pkg/sqllog"
 	"github.com/kinsy/kinsy/pkg/transfer"
 )
@@ -70,7 +72,7 @@ func (i *importer) check() (from, to string, err error) {
 		errs = append(errs, i.useless("--from-etcd-snapshot or --from-endpoint", "drop-auth"))
 	}
 	if to != "to-endpoint" {
-		errs = append(errs, i.useless("--to-endpoint", append(i.to.names(), forceFlagName)...))
+		errs = append(errs, i.useless("--to-endpoint", append(i.to.names(), newfile.ForceFlag)...))
 	}
 	return from, to, errors.Join(errs...)
 }
@@ -112,9 +114,9 @@ func (i *importer) toEndpoint(ctx context.Context, source string) (err error) {
 		return err
 	}
 	defer closing(&err, client.Close)
-	pusher, err := client.Push(ctx, transfer.PushOptions{Force: i.cmd.Bool(forceFlagName)})
+	pusher, err := client.Push(ctx, transfer.PushOptions{Force: i.cmd.Bool(newfile.ForceFlag)})
 	if errors.Is(err, transfer.ErrNotEmpty) {
-		return fmt.Errorf("--to-endpoint: %w; give --%s to write over keys of the same name", err, forceFlagName)
+		return fmt.Errorf("--to-endpoint: %w; give --%s to write over keys of the same name", err, newfile.ForceFlag)
 	}
 	if err != nil {
 		return fmt.Errorf("--to-endpoint: %w", err)
@@ -146,7 +148,7 @@ func (i *importer) read(ctx context.Context, source string, sink transfer.Sink) 
 func (i *importer) readJSON(ctx context.Context, name string, sink transfer.Sink) (transfer.Summary, error) {
 	var in io.Reader
 	if name == "-" {
-		r, stop := interruptible(ctx, i.in)
+		r, stop := terminal.Interruptible(ctx, i.in)
 		defer stop()
 		in = r
 	} else {

@@ -2,11 +2,11 @@ package cli
 
 import (
 	"io"
-	"os"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"github.com/sirupsen/logrus"
+
+	"github.com/kinsy/kinsy/pkg/cli/terminal"
 )
 
 // Values of --log-format.
@@ -33,12 +33,6 @@ func newLogger(w io.Writer, format string, debug bool) *logrus.Logger {
 		})
 		return log
 	}
-	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: plainTime, DisableColors: !isTerminal(w)})
+	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: plainTime, DisableColors: !terminal.Colours(w)})
 	return log
-}
-
-// isTerminal reports whether w is a terminal that shows colours.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isatty.IsTerminal(f.Fd())
 }

@@ -11,6 +11,10 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"github.com/urfave/cli/v3"
+
+	"github.com/kinsy/kinsy/pkg/cli/client"
+	"github.com/kinsy/kinsy/pkg/cli/newfile"
+	"github.com/kinsy/kinsy/pkg/cli/terminal"
 )
 
 // session is what a command has that works without a node.
@@ -20,7 +24,7 @@ type session struct {
 	out  io.Writer // results
 	errs io.Writer // everything else
 	log  *logrus.Logger
-	line *progressLine
+	line *terminal.Line
 }
 
 // offline makes an action of a command that works without a node. The first SIGINT or SIGTERM ends the command's context;
@@ -28,20 +32,20 @@ type session struct {
 func offline(run func(ctx context.Context, s *session) error) cli.ActionFunc {
 	return func(ctx context.Context, cmd *cli.Command) error {
 		root := cmd.Root()
-		s := &session{cmd: cmd, in: root.Reader, out: root.Writer, errs: root.ErrWriter, line: newProgressLine(root.ErrWriter)}
+		s := &session{cmd: cmd, in: root.Reader, out: root.Writer, errs: root.ErrWriter, line: terminal.NewLine(root.ErrWriter)}
 		if s.in == nil {
 			s.in = os.Stdin
 		}
 		s.log = newLogger(root.ErrWriter, logPlain, false)
 		s.log.SetOutput(s.line)
-		if s.line.live {
+		if s.line.Live() {
 			s.log.SetLevel(logrus.WarnLevel)
 		}
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		defer context.AfterFunc(ctx, stop)()
 		err := run(ctx, s)
-		s.line.clear()
+		s.line.Clear()
 		if err != nil && ctx.Err() != nil {
 			return fmt.Errorf("interrupted: %w", err)
 		}
@@ -55,7 +59,7 @@ func parent(name, usage string, commands ...*cli.Command) *cli.Command {
 		Name: name, Usage: usage, Commands: commands, OnUsageError: usageError,
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			if arg := cmd.Args().First(); arg != "" {
-				return fmt.Errorf("there is no command %q; see %s --help", arg, cmd.FullName())
+				return client.Misuse(fmt.Errorf("there is no command %q; see %s --help", arg, cmd.FullName()))
 			}
 			defer fmt.Fprintln(cmd.Root().Writer)
 			return cli.ShowSubcommandHelp(cmd)
@@ -66,7 +70,7 @@ func parent(name, usage string, commands ...*cli.Command) *cli.Command {
 // flagsOnly refuses arguments.
 func (s *session) flagsOnly() error {
 	if arg := s.cmd.Args().First(); arg != "" {
-		return fmt.Errorf("%s takes flags only, not %q; see %[1]s --help", s.cmd.FullName(), arg)
+		return client.Misuse(fmt.Errorf("%s takes flags only, not %q; see %[1]s --help", s.cmd.FullName(), arg))
 	}
 	return nil
 }
@@ -137,6 +141,10 @@ func flagList(names []string) string {
 	return text
 }
 
+func newForceFlag(usage string) cli.Flag {
+	return &cli.BoolFlag{Name: newfile.ForceFlag, Usage: usage, HideDefault: true}
+}
+
 // tempFolder makes a folder for what a command needs only while it runs; remove removes it.
 func tempFolder() (dir string, remove func() error, err error) {
 	dir, err = os.MkdirTemp("", "kinsy-")
@@ -160,19 +168,4 @@ func (r contextReader) Read(b []byte) (int, error) {
 		return 0, err
 	}
 	return r.Reader.Read(b)
-}
-
-// interruptible gives what r has, until the context ends; a read from a terminal or a pipe may block for ever. The goroutine that
-// then still waits for r ends with it, or with the process.
-func interruptible(ctx context.Context, r io.Reader) (_ io.Reader, stop func()) {
-	out, in := io.Pipe()
-	go func() {
-		_, err := io.Copy(in, r)
-		in.CloseWithError(err)
-	}()
-	release := context.AfterFunc(ctx, func() { out.CloseWithError(ctx.Err()) })
-	return out, func() {
-		release()
-		_ = out.Close()
-	}
 }

@@ -223,12 +223,12 @@ func TestProcessKeepsItsDataOverRestarts(t *testing.T) {
 func TestProcessDev(t *testing.T) {
 	clearEnvironment(t)
 	dir := t.TempDir()
-	p := launch(t, dir, "--dev")
+	p := launch(t, dir, "--dev", "--http-address", "127.0.0.1:0")
 	p.waitReady(t)
 	create(t, connect(t, p.client), "a", "b")
 	p.terminate(t, os.Interrupt)
 	stdout, _ := p.output()
-	for _, want := range []string{"kinsy 9.8.7 is ready", "http://" + p.client, filepath.Join(dir, "kinsy-data", "kinsy.db"), "etcdctl --endpoints http://" + p.client} {
+	for _, want := range []string{"kinsy 9.8.7 is ready", "http://" + p.client, "rest     http://127.0.0.1:", filepath.Join(dir, "kinsy-data", "kinsy.db"), "etcdctl --endpoints http://" + p.client} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is not in:\n%s", want, stdout)
 		}

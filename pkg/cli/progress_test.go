@@ -7,28 +7,30 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kinsy/kinsy/pkg/cli/terminal"
 	"github.com/kinsy/kinsy/pkg/s3snap"
 )
 
 func TestProgressLine(t *testing.T) {
 	var out bytes.Buffer
-	line := &progressLine{out: &out, live: true}
+	line := terminal.ForcedLine(&out, true)
+	show := restoringOn(line)
 	logger := newLogger(&out, logPlain, false)
 	logger.SetOutput(line)
 	logger.Info("before")
 	p := s3snap.Progress{Rows: 1234567, Bytes: 45600000, SnapshotRows: 2000000, Elapsed: 2 * time.Second}
 	const first = "restoring: 61% of the snapshot, 1,234,567 rows, 45.6 MB, 617,283 rows/s"
-	line.restoring(p)
-	line.restoring(p)
+	show(p)
+	show(p)
 	logger.Info("between")
 	p.Rows = 2500000
-	line.restoring(p)
+	show(p)
 	p.Done = true
-	line.restoring(p)
-	line.clear()
+	show(p)
+	line.Clear()
 	logger.Info("after")
 	got := out.String()
-	parts := strings.Split(got, eraseLine)
+	parts := strings.Split(got, terminal.EraseLine)
 	if len(parts) != 5 || parts[1] != first || !strings.HasSuffix(parts[2], "msg=between\n"+first) ||
 		parts[3] != "restoring: snapshot done, 2,500,000 rows, 45.6 MB, 1,250,000 rows/s" || !strings.HasSuffix(parts[4], "msg=after\n") {
 		t.Errorf("got %q", parts)
@@ -47,13 +49,13 @@ func TestNoProgressLineOnAPipe(t *testing.T) {
 	}
 	defer r.Close()
 	defer w.Close()
-	if newProgressLine(w).live {
+	if terminal.NewLine(w).Live() {
 		t.Error("a pipe is taken for a terminal")
 	}
 	var out bytes.Buffer
-	line := newProgressLine(&out)
-	line.restoring(s3snap.Progress{Rows: 1})
-	line.clear()
+	line := terminal.NewLine(&out)
+	restoringOn(line)(s3snap.Progress{Rows: 1})
+	line.Clear()
 	if out.Len() > 0 {
 		t.Errorf("wrote %q", out.String())
 	}

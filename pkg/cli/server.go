@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/kinsy/kinsy/pkg/cli/terminal"
 	"github.com/kinsy/kinsy/pkg/node"
 )
 
@@ -47,10 +48,10 @@ func newServerCommand(run runner) *cli.Command {
 				return err
 			}
 			cfg.Logger = newLogger(cmd.Root().ErrWriter, settings.logFormat, settings.debug)
-			if line := newProgressLine(cmd.Root().ErrWriter); line.live {
-				defer line.clear()
+			if line := terminal.NewLine(cmd.Root().ErrWriter); line.Live() {
+				defer line.Clear()
 				cfg.Logger.SetOutput(line)
-				cfg.RestoreProgress = line.restoring
+				cfg.RestoreProgress = restoringOn(line)
 			}
 			if names := unknownVariables(os.Environ(), flags); len(names) > 0 {
 				cfg.Logger.WithField("names", names).Warn("environment variables are without effect, no flag has such a name")
@@ -71,7 +72,7 @@ func runNode(ctx context.Context, cfg node.Config, out io.Writer) error {
 		return err
 	}
 	if cfg.Dev {
-		printBanner(out, bannerOf(cfg, n), isTerminal(out))
+		printBanner(out, bannerOf(cfg, n), terminal.Colours(out))
 	}
 	var failure error
 	select {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/kinsy/kinsy/pkg/cli/newfile"
 	"github.com/kinsy/kinsy/pkg/s3snap"
 	"github.com/kinsy/kinsy/pkg/s3snap/object"
 	"github.com/kinsy/kinsy/pkg/s3snap/rowfile"
@@ -69,7 +70,7 @@ func outputForce(s *session) []string {
 	if s.set("output") {
 		return nil
 	}
-	return []string{forceFlagName}
+	return []string{newfile.ForceFlag}
 }
 
 func (s *session) saveLocal(ctx context.Context, dir string) (err error) {
@@ -94,7 +95,7 @@ func (s *session) saveFromStore(ctx context.Context, store object.Store) (err er
 	defer closing(&err, remove)
 	path := filepath.Join(dir, "log")
 	if !s.set("output") {
-		m, err := s3snap.Save(ctx, store, path, s.log, s.line.restoring)
+		m, err := s3snap.Save(ctx, store, path, s.log, restoringOn(s.line))
 		if err != nil {
 			return err
 		}
@@ -115,8 +116,8 @@ func (s *session) saveFile(ctx context.Context, log *sqllog.Log) error {
 	}
 	var m s3snap.Manifest
 	path := s.cmd.String("output")
-	err := writeNewFile(path, s.cmd.Bool(forceFlagName), func(temp string) error {
-		err := writeNewStream(temp, false, func(w io.Writer) (err error) {
+	err := newfile.Write(path, s.cmd.Bool(newfile.ForceFlag), func(temp string) error {
+		err := newfile.Stream(temp, false, func(w io.Writer) (err error) {
 			m, err = s3snap.WriteSnapshot(ctx, w, s3snap.NewWriter(log.Identity()), log)
 			return err
 		})

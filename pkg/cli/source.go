@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/kinsy/kinsy/pkg/cli/client"
 )
 
 // Prefixes of environment variables.
@@ -69,9 +71,12 @@ func envName(prefix, flag string) string {
 }
 
 // unknownVariables returns the names of KINSY_ variables that belong to no flag. Those that Kubernetes makes of a service
-// named kinsy are left out.
+// named kinsy are left out, and those that other commands know.
 func unknownVariables(environ []string, flags []cli.Flag) []string {
 	known := make(map[string]bool)
+	for _, name := range client.Environment() {
+		known[envName(kinsyPrefix, name)] = true
+	}
 	for _, f := range flags {
 		for _, name := range f.Names() {
 			known[envName(kinsyPrefix, name)] = true
@@ -80,8 +85,8 @@ func unknownVariables(environ []string, flags []cli.Flag) []string {
 	var unknown []string
 	for _, pair := range environ {
 		name, _, _ := strings.Cut(pair, "=")
-		service := strings.HasPrefix(name, kinsyPrefix+"PORT") || strings.HasPrefix(name, kinsyPrefix+"SERVICE_")
-		if strings.HasPrefix(name, kinsyPrefix) && !known[name] && !service {
+		other := strings.HasPrefix(name, kinsyPrefix+"PORT") || strings.HasPrefix(name, kinsyPrefix+"SERVICE_") || strings.HasPrefix(name, client.EventPrefix)
+		if strings.HasPrefix(name, kinsyPrefix) && !known[name] && !other {
 			unknown = append(unknown, name)
 		}
 	}

@@ -112,9 +112,9 @@ func (s *session) checkEmptyStore(ctx context.Context, cfg object.Config) error 
 
 // download makes a log of what object storage holds and opens it.
 func (s *session) download(ctx context.Context, cfg s3snap.RestoreConfig) (*sqllog.Log, s3snap.Restored, error) {
-	cfg.Progress, cfg.Logger = s.line.restoring, s.log
+	cfg.Progress, cfg.Logger = restoringOn(s.line), s.log
 	restored, err := s3snap.Restore(ctx, cfg)
-	s.line.clear()
+	s.line.Clear()
 	if err != nil {
 		return nil, restored, err
 	}

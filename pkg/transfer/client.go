@@ -52,9 +52,7 @@ func Dial(ctx context.Context, e Endpoint) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}
-	c := &Client{
-		conn: conn, kv: pb.NewKVClient(conn), lease: pb.NewLeaseClient(conn), maint: pb.NewMaintenanceClient(conn),
-	}
+	c := NewClient(conn)
 	if e.Username == "" {
 		return c, nil
 	}
@@ -64,6 +62,13 @@ func Dial(ctx context.Context, e Endpoint) (*Client, error) {
 	}
 	c.token = r.Token
 	return c, nil
+}
+
+// NewClient uses a connection that is there. Close ends it.
+func NewClient(conn *grpc.ClientConn) *Client {
+	return &Client{
+		conn: conn, kv: pb.NewKVClient(conn), lease: pb.NewLeaseClient(conn), maint: pb.NewMaintenanceClient(conn),
+	}
 }
 
 // parse splits the scheme off the address.

@@ -1,4 +1,5 @@
-package cli
+// Package newfile writes files that appear complete or not at all.
+package newfile
 
 import (
 	"bufio"
@@ -9,23 +10,17 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-
-	"github.com/urfave/cli/v3"
 )
 
-// forceFlagName is the flag that lets a command replace a file.
-const forceFlagName = "force"
+// ForceFlag is the flag that lets a command replace a file.
+const ForceFlag = "force"
 
 // outputBuffer is what is written to a file at a time.
 const outputBuffer = 1 << 20
 
-func newForceFlag(usage string) cli.Flag {
-	return &cli.BoolFlag{Name: forceFlagName, Usage: usage, HideDefault: true}
-}
-
-// writeNewFile has write make a file beside path, syncs it and gives it its name. Unless force is set a file that is there
+// Write has write make a file beside path, syncs it and gives it its name. Unless force is set a file that is there
 // is never replaced. After an error nothing has changed.
-func writeNewFile(path string, force bool, write func(temp string) error) (err error) {
+func Write(path string, force bool, write func(temp string) error) (err error) {
 	if !force {
 		if err := absent(path); err != nil {
 			return err
@@ -34,7 +29,7 @@ func writeNewFile(path string, force bool, write func(temp string) error) (err e
 	temp := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%016x.partial", filepath.Base(path), rand.Uint64()))
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, removeIfThere(temp))
+			err = errors.Join(err, RemoveIfThere(temp))
 		}
 	}()
 	if err := write(temp); err != nil {
@@ -49,14 +44,14 @@ func writeNewFile(path string, force bool, write func(temp string) error) (err e
 	return syncPath(filepath.Dir(path))
 }
 
-// writeNewStream is writeNewFile for what is written in order.
-func writeNewStream(path string, force bool, write func(w io.Writer) error) error {
-	return writeNewFile(path, force, func(temp string) (err error) {
+// Stream is Write for what is written in order.
+func Stream(path string, force bool, write func(w io.Writer) error) error {
+	return Write(path, force, func(temp string) (err error) {
 		f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
 			return err
 		}
-		defer closing(&err, f.Close)
+		defer func() { err = errors.Join(err, f.Close()) }()
 		w := bufio.NewWriterSize(f, outputBuffer)
 		if err := write(w); err != nil {
 			return err
@@ -69,7 +64,7 @@ func absent(path string) error {
 	_, err := os.Lstat(path)
 	switch {
 	case err == nil:
-		return fmt.Errorf("%s exists; give --%s to replace it", path, forceFlagName)
+		return fmt.Errorf("%s exists; give --%s to replace it", path, ForceFlag)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	}
@@ -92,7 +87,8 @@ func giveName(temp, path string, force bool) error {
 	return os.Rename(temp, path)
 }
 
-func removeIfThere(path string) error {
+// RemoveIfThere removes a file; that it is not there is no error.
+func RemoveIfThere(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
