@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kinsy/kinsy/test/harness/client"
 	"github.com/kinsy/kinsy/test/harness/process"
 )
 
@@ -59,17 +60,13 @@ func newDisk(t testing.TB) *disk {
 }
 
 // unmount waits for who still has a hold of the file system: processes that have just been killed.
-func unmount(dir string) (err error) {
-	for range 100 {
-		if err = syscall.Unmount(dir, 0); !errors.Is(err, syscall.EBUSY) {
-			break
+func unmount(dir string) error {
+	return client.Until(2*time.Second, 20*time.Millisecond, func() error {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			return fmt.Errorf("unmount %s: %w", dir, err)
 		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	if err != nil {
-		return fmt.Errorf("unmount %s: %w", dir, err)
-	}
-	return nil
+		return nil
+	})
 }
 
 func run(name string, args ...string) error {
