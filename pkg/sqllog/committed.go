@@ -50,11 +50,20 @@ func (l *Log) committedLocked(own *Head) (Head, bool) {
 	if own != nil {
 		return *own, l.recorded >= 0
 	}
-	h := l.noted.Load()
-	if h == nil || h.ID <= l.recorded || l.recorded >= 0 && time.Since(l.recordedAt) < recordEvery {
+	if l.recorded >= 0 && time.Since(l.recordedAt) < recordEvery {
 		return Head{}, false
 	}
-	return *h, true
+	return l.newlyCommittedLocked()
+}
+
+// newlyCommittedLocked is what was noted and is not recorded yet. A removal records it
+// whenever that was: what it removes is replaced by committed rows, which a start must
+// show.
+func (l *Log) newlyCommittedLocked() (Head, bool) {
+	if h := l.noted.Load(); h != nil && h.ID > l.recorded {
+		return *h, true
+	}
+	return Head{}, false
 }
 
 // recordLocked notes what a write has recorded.

@@ -108,7 +108,7 @@ func (l *Log) Remove(ids []ID, c Compaction) error {
 		return fmt.Errorf("%w: ids to remove do not ascend", ErrInvalidRow)
 	}
 	removed := l.removed
-	committed, record := l.committedLocked(nil)
+	committed, record := l.newlyCommittedLocked()
 	err := l.writeLocked(func(w *writer) (err error) {
 		if removed, err = w.recordRemoved(ids[len(ids)-1], removed); err != nil {
 			return err
